@@ -1,0 +1,5 @@
+//! The agent: pictures to numbers to summaries, and their delivery.
+//!
+//! The modules without `host` are `no_std` and do no I/O: they turn a frame into feature values and windows in fixed memory.
+//! Everything that touches files, sockets or clocks stands behind the feature `host`.
+#![cfg_attr(not(feature = "host"), no_std)]
