@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The aggregator: counts every summary once, learns what is normal, and raises alerts with a promise.
+//!
+//! Must hold: the ledger mark and everything derived from a record are committed in one transaction; decisions are pure functions
+//! of what was committed, so a restart decides as if nothing had happened.
+
+pub mod alert;
+pub mod decision;

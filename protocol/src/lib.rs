@@ -13,5 +13,8 @@
 pub mod feature;
 pub mod id;
 pub mod limit;
+pub mod session;
 pub mod sketch;
+pub mod summary;
 pub mod unit;
+pub mod wire;

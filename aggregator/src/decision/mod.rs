@@ -1,0 +1,75 @@
+//! The decision core: windows in, changes out.
+//!
+//! It learns what is normal for each camera, gathers evidence against it, controls the false discovery rate over all cameras and
+//! names the fault. It performs no I/O: earlier windows are read through [`History`], and everything to be kept is returned as a
+//! [`Change`], which the caller stores in the same transaction as the window itself.
+
+use driftglass_protocol::feature::Feature;
+use driftglass_protocol::id::CameraId;
+use driftglass_protocol::sketch::Histogram;
+use driftglass_protocol::summary::{Quality, Summary, Window};
+use driftglass_protocol::unit::UnixMillis;
+
+use crate::alert::Alert;
+
+/// A window as the core reads it: counts per feature.
+#[derive(Clone, Debug)]
+pub struct CountedWindow {
+    /// The stretch of event time.
+    pub window: Window,
+    /// What became of its frames.
+    pub quality: Quality,
+    /// One histogram for each feature that had values.
+    pub histograms: Vec<(Feature, Histogram)>,
+}
+
+impl From<&Summary<'_>> for CountedWindow {
+    fn from(summary: &Summary<'_>) -> Self {
+        let histograms = summary
+            .histograms()
+            .map(|(feature, encoded)| {
+                let mut histogram = Histogram::new();
+                histogram.merge(encoded);
+                (feature, histogram)
+            })
+            .collect();
+        Self { window: summary.window, quality: summary.quality, histograms }
+    }
+}
+
+/// Earlier windows of a camera, from the store.
+pub trait History {
+    /// Why they could not be read.
+    type Error;
+
+    /// The newest `limit` windows of a camera that start at or after `from`, oldest first.
+    ///
+    /// # Errors
+    /// Whatever the store reports.
+    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Self::Error>;
+}
+
+/// Something to keep, in the transaction of the window that caused it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The state of a camera, replacing the one kept before.
+    Camera {
+        /// The camera.
+        camera: CameraId,
+        /// Its state, opaque to the store.
+        state: Vec<u8>,
+    },
+    /// A new version of a camera's baseline.
+    Baseline {
+        /// The camera.
+        camera: CameraId,
+        /// Its version, from 1.
+        version: u32,
+        /// When it was taken, in event time.
+        learned_at: UnixMillis,
+        /// The baseline, opaque to the store.
+        baseline: Vec<u8>,
+    },
+    /// An alert, new or changed; replaces the one kept under its id.
+    Alert(Alert),
+}
