@@ -4,4 +4,6 @@
 //! of what was committed, so a restart decides as if nothing had happened.
 
 pub mod alert;
+pub mod config;
 pub mod decision;
+pub mod identity;
