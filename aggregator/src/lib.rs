@@ -5,3 +5,5 @@
 
 pub mod alert;
 pub mod decision;
+pub mod evidence;
+pub mod stats;
