@@ -4,6 +4,8 @@
 //! of what was committed, so a restart decides as if nothing had happened.
 
 pub mod alert;
+pub mod baseline;
 pub mod decision;
+pub mod diagnose;
 pub mod evidence;
 pub mod stats;
