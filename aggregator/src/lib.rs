@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod baseline;
+pub mod batch;
 pub mod decision;
 pub mod diagnose;
 pub mod evidence;

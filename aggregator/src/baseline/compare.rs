@@ -36,29 +36,43 @@ pub struct FeatureComparison {
 /// Compares every feature that both have.
 #[must_use]
 pub fn compare(window: &CountedWindow, baseline: &Baseline) -> Vec<FeatureComparison> {
+    compare_allowing(window, baseline, |_| 0.0)
+}
+
+/// The same, where some features may stray further: `extra` is added to their margin.
+pub fn compare_allowing(
+    window: &CountedWindow,
+    baseline: &Baseline,
+    extra: impl Fn(Feature) -> f64,
+) -> Vec<FeatureComparison> {
     baseline
         .features()
         .iter()
         .filter_map(|normal| {
             let feature = normal.feature()?;
             let current = window.histogram(feature)?;
-            compare_feature(feature, current, normal)
+            compare_feature(feature, current, normal, extra(feature))
         })
         .collect()
 }
 
-fn compare_feature(feature: Feature, current: &Histogram, baseline: &FeatureBaseline) -> Option<FeatureComparison> {
+fn compare_feature(
+    feature: Feature,
+    current: &Histogram,
+    baseline: &FeatureBaseline,
+    extra: f64,
+) -> Option<FeatureComparison> {
     let (normal, effect) = (baseline.histogram(), baseline.design_effect());
     let spec = feature.spec();
     let circular = spec.axis.is_circular();
     #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
     let (frames, effective_baseline) = (current.total() as f64, normal.total() as f64 / effect.for_pooled());
     let margin = if circular { binned::circular_baseline_margin } else { binned::baseline_margin };
-    let margin = margin(effective_baseline, MARGIN_BETA).ok()?.clamp(MARGIN, 1.0);
+    let margin = margin(effective_baseline, MARGIN_BETA).ok()?.max(MARGIN) + extra;
     let test = Comparison {
         window_design_effect: effect.for_window_of(frames),
         baseline_design_effect: effect.for_pooled(),
-        margin,
+        margin: margin.min(1.0),
         tolerance: usize::from(spec.tolerance_bins),
         circular,
     };
