@@ -4,6 +4,11 @@
 //! of what was committed, so a restart decides as if nothing had happened.
 
 pub mod alert;
+pub mod baseline;
+pub mod batch;
 pub mod config;
 pub mod decision;
+pub mod diagnose;
+pub mod evidence;
 pub mod identity;
+pub mod stats;
