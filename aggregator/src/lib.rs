@@ -5,3 +5,6 @@
 
 pub mod alert;
 pub mod decision;
+pub mod ledger;
+pub mod store;
+pub mod writer;
