@@ -112,10 +112,16 @@ impl Config {
         let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
         reader.take("store.kind", "embedded", embedded);
         let retention = reader.take("store.retention", "30d", |value| duration(value, DAY, 3650 * DAY));
-        let learning = reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 90 * DAY));
+        let learning = reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 40 * DAY));
         let max_cameras = reader.take("metrics.max_cameras", "1000", count);
         reader.refuse("grpc", "gRPC is not available in this release: remove the section");
         reader.refuse("notify", "notifications are not available in this release: remove the section");
+        if let (Some(learning), Some(retention)) = (learning, retention)
+            && learning > retention
+        {
+            let allowed = format!("allowed is at most store.retention, which is {}", short(retention));
+            reader.fault(file.to_owned(), "baseline.learning", short(learning), allowed);
+        }
         let faults = reader.finish();
         match (data_dir, quic_listen, http_listen, trust_domain, q, epoch, retention, learning, max_cameras) {
             (

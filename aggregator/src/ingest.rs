@@ -7,10 +7,12 @@
 //! Deliberately absent: sockets and TLS ([`crate::host`]), the judgement of the chain (the ledger, inside its transaction), time
 //! limits on reading (the transport's idle timeout ends silent connections).
 
+mod connections;
 mod session;
 mod splitter;
 
-pub use session::{Ended, Ledger, LedgerError, Outcome, Peer, Stop, serve};
+pub use connections::{Connections, Registration};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, serve};
 pub use splitter::{FrameSplitter, Malformed};
 
 use driftglass_protocol::wire::FrameError;
