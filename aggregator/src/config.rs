@@ -112,7 +112,8 @@ impl Config {
         let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
         reader.take("store.kind", "embedded", embedded);
         let retention = reader.take("store.retention", "30d", |value| duration(value, DAY, 3650 * DAY));
-        let learning = reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 40 * DAY));
+        let learning =
+            reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 40 * DAY));
         let max_cameras = reader.take("metrics.max_cameras", "1000", count);
         reader.refuse("grpc", "gRPC is not available in this release: remove the section");
         reader.refuse("notify", "notifications are not available in this release: remove the section");
@@ -287,7 +288,8 @@ impl<'a> Reader<'a> {
     }
 
     fn finish(mut self) -> Vec<Fault> {
-        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| key.split_once('.')).map(|(s, _)| s).collect();
+        let sections: BTreeSet<&str> =
+            self.known.iter().filter_map(|key| key.split_once('.')).map(|(s, _)| s).collect();
         let document = std::mem::take(&mut self.document);
         for (key, place) in document.tables {
             let inner = format!("{key}.");
@@ -332,13 +334,16 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 fn path(value: &Value) -> Result<PathBuf, String> {
-    text(value).filter(|text| !text.is_empty()).map(PathBuf::from).ok_or_else(|| "allowed is the path of a folder".to_owned())
+    text(value)
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
+        .ok_or_else(|| "allowed is the path of a folder".to_owned())
 }
 
 fn socket(value: &Value) -> Result<SocketAddr, String> {
-    text(value)
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| "allowed is ADDRESS:PORT with a numeric address, such as \"[::]:4433\" or \"0.0.0.0:4433\"".to_owned())
+    text(value).and_then(|text| text.parse().ok()).ok_or_else(|| {
+        "allowed is ADDRESS:PORT with a numeric address, such as \"[::]:4433\" or \"0.0.0.0:4433\"".to_owned()
+    })
 }
 
 fn loopback(value: &Value) -> Result<SocketAddr, String> {
@@ -383,7 +388,9 @@ fn duration(value: &Value, least: Duration, most: Duration) -> Result<Duration, 
     text(value)
         .and_then(|text| humantime::parse_duration(text).ok())
         .filter(|&duration| least <= duration && duration <= most)
-        .ok_or_else(|| format!("allowed is a duration such as \"1d\" or \"12h\", from {} to {}", short(least), short(most)))
+        .ok_or_else(|| {
+            format!("allowed is a duration such as \"1d\" or \"12h\", from {} to {}", short(least), short(most))
+        })
 }
 
 /// A duration in the largest unit that divides it.

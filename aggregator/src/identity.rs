@@ -62,7 +62,8 @@ mod tests {
     use super::*;
 
     fn answer(uris: &[&str], dns: &[&str]) -> Result<String, IdentityError> {
-        let mut params = CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
+        let mut params =
+            CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
         for uri in uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().expect("ASCII")));
         }

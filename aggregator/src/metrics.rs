@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use thiserror::Error;
 
@@ -133,7 +134,8 @@ impl Metrics {
         )?;
         registry.register(Box::new(frames.clone()))?;
         let devices = labelled("driftglass_devices", "Devices known, by whether they are connected.", &["state"])?;
-        let alerts = labelled("driftglass_alerts", "Alerts kept, by site, severity and state.", &["site", "severity", "state"])?;
+        let alerts =
+            labelled("driftglass_alerts", "Alerts kept, by site, severity and state.", &["site", "severity", "state"])?;
         let drift = GaugeVec::new(
             Opts::new(
                 "driftglass_drift_score",
@@ -278,9 +280,13 @@ mod tests {
         for severity in [Severity::Low, Severity::Medium, Severity::High, Severity::Critical] {
             assert_eq!(serde_json::json!(severity), severity_name(severity));
         }
-        for state in
-            [AlertState::Pending, AlertState::Alerting, AlertState::Confirmed, AlertState::RootCaused, AlertState::Resolved]
-        {
+        for state in [
+            AlertState::Pending,
+            AlertState::Alerting,
+            AlertState::Confirmed,
+            AlertState::RootCaused,
+            AlertState::Resolved,
+        ] {
             assert_eq!(serde_json::json!(state), state_name(state));
         }
     }

@@ -42,7 +42,11 @@ pub trait Ledger: Sync {
     fn greet(&self, hello: Hello) -> impl Future<Output = Result<Mark, LedgerError>> + Send;
 
     /// Hands in a record. When this returns, the record has its place: records are judged in the order in which calls returned.
-    fn submit(&self, device: &DeviceId, frame: Vec<u8>) -> impl Future<Output = Result<Self::Ticket, LedgerError>> + Send;
+    fn submit(
+        &self,
+        device: &DeviceId,
+        frame: Vec<u8>,
+    ) -> impl Future<Output = Result<Self::Ticket, LedgerError>> + Send;
 }
 
 /// What a session tells while it runs, for the metrics.

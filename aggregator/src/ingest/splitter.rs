@@ -67,7 +67,8 @@ impl FrameSplitter {
         if rest.is_empty() {
             return Ok(());
         }
-        let error = parse_frame(rest).err().unwrap_or(FrameError::Incomplete { needed: rest.len(), available: rest.len() });
+        let error =
+            parse_frame(rest).err().unwrap_or(FrameError::Incomplete { needed: rest.len(), available: rest.len() });
         Err(Malformed { offset: self.offset, error })
     }
 

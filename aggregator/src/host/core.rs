@@ -1,0 +1,65 @@
+//! The decision core, seen by the ledger, and the writer, seen by a session.
+
+use driftglass_protocol::id::{CameraId, DeviceId};
+use driftglass_protocol::session::Hello;
+use driftglass_protocol::wire::Mark;
+
+use crate::alert::Alert;
+use crate::decision::{Change, Core, CountedWindow, History, StateError};
+use crate::ingest::{Ledger, LedgerError};
+use crate::ledger::{Decide, Outcome};
+use crate::writer::{Ticket, Writer};
+
+impl Decide for Core {
+    type StateError = StateError;
+
+    fn restore(&mut self, camera: CameraId, state: &[u8], baseline: Option<(u32, &[u8])>) -> Result<(), StateError> {
+        Self::restore(self, camera, state, baseline)
+    }
+
+    fn restore_alert(&mut self, alert: Alert) {
+        Self::restore_alert(self, alert);
+    }
+
+    fn set_next_alert_id(&mut self, id: u64) {
+        Self::set_next_alert_id(self, id);
+    }
+
+    fn observe<H: History>(
+        &mut self,
+        camera: &CameraId,
+        window: &CountedWindow,
+        history: &H,
+    ) -> Result<Vec<Change>, H::Error> {
+        Self::observe(self, camera, window, history)
+    }
+}
+
+/// A record in the writer's queue.
+#[derive(Debug)]
+pub struct Submitted(Ticket);
+
+impl Future for Submitted {
+    type Output = Result<Outcome, LedgerError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context).map_err(|_| LedgerError)
+    }
+}
+
+impl Ledger for Writer {
+    type Ticket = Submitted;
+
+    async fn greet(&self, hello: Hello) -> Result<Mark, LedgerError> {
+        let device = hello.device.clone();
+        let greeting = self.hello(hello).await.map_err(|_| LedgerError)?;
+        if greeting.cloned {
+            tracing::warn!(%device, "another instance of this device has greeted in the same epoch: one of the two is a copy");
+        }
+        Ok(greeting.mark)
+    }
+
+    async fn submit(&self, device: &DeviceId, frame: Vec<u8>) -> Result<Submitted, LedgerError> {
+        self.enqueue(device.clone(), frame).await.map(Submitted).map_err(|_| LedgerError)
+    }
+}
