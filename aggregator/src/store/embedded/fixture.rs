@@ -131,7 +131,7 @@ impl Decide for Counting {
                 baseline: state,
             },
         ];
-        if *seen % 4 == 0 {
+        if seen.is_multiple_of(4) {
             let alert = alert(self.next_alert.max(1), camera, AlertState::Alerting, window.window.end());
             self.next_alert = alert.id + 1;
             changes.push(Change::Alert(alert));

@@ -297,3 +297,17 @@ fn only_so_many_versions_of_a_baseline_are_kept() {
     let versions = store.reader().baseline_versions(&camera(&gateway, "door")).expect("reads");
     assert_eq!((versions.len(), versions[0].version), (32, 9));
 }
+
+#[test]
+fn an_alert_with_figures_that_are_not_numbers_reads_back() {
+    let folder = folder();
+    let mut store = open(&folder);
+    let gateway = device("gw");
+    let mut batch = store.begin().expect("begins");
+    batch.register(&gateway, NOW).expect("registers");
+    let mut alert = alert_of(1, &camera(&gateway, "door"), AlertState::Alerting, NOW);
+    alert.features[0].shift = f64::NAN;
+    batch.apply(&Change::Alert(alert)).expect("stores, also for a camera without a window");
+    batch.commit().expect("commits");
+    assert_eq!(store.reader().alert(1).expect("reads").expect("known").features[0].shift, 0.0);
+}
