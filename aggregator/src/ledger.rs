@@ -132,3 +132,172 @@ pub fn enter<B: Batch, D: Decide>(
     batch.set_mark(device, mark, record.id.mark(), now)?;
     Ok(Outcome::Accepted(record.id.mark()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use driftglass_protocol::unit::UnixMillis;
+    use driftglass_protocol::wire::RecordId;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::embedded::fixture::{Counting, NOW, camera, device, frame, id, tombstone};
+
+    const NOTHING: Mark = Mark { epoch: 0, sequence: 0 };
+
+    fn open(folder: &tempfile::TempDir) -> EmbeddedStore {
+        EmbeddedStore::open(folder.path()).expect("opens")
+    }
+
+    #[test]
+    fn what_is_not_the_next_record_is_refused_with_what_is_expected_and_changes_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut store = open(&folder);
+        let reader = store.reader();
+        let mut core = Counting::default();
+        let gateway = device("gw");
+        let mut deliver = |frame: &[u8]| {
+            let mut batch = store.begin().expect("begins");
+            let mut events = Vec::new();
+            let outcome = enter(&mut batch, &mut core, &gateway, frame, NOW, &mut events).expect("enters");
+            batch.commit().expect("commits");
+            (outcome, events.len())
+        };
+        let at = |epoch, sequence| Mark { epoch, sequence };
+        let refused = |reason, expected_after| (Outcome::Refused { reason, expected_after }, 0);
+        let record = |id: RecordId| frame(id, NOTHING, "door", 1);
+
+        assert_eq!(deliver(&record(id(5, 2, 2))), refused(RefuseReason::Gap, NOTHING));
+        assert_eq!(deliver(&record(id(5, 1, 2))), (Outcome::Accepted(at(5, 2)), 1));
+        assert_eq!(deliver(&record(id(5, 1, 2))), (Outcome::Duplicate(at(5, 2)), 0));
+        assert_eq!(deliver(&record(id(5, 4, 4))), refused(RefuseReason::Gap, at(5, 2)));
+        assert_eq!(deliver(&record(id(5, 2, 3))), refused(RefuseReason::Overlap, at(5, 2)));
+        let beyond = frame(id(6, 1, 1), at(5, 3), "door", 1);
+        assert_eq!(deliver(&beyond), refused(RefuseReason::Gap, at(5, 2)));
+        assert_eq!(deliver(&tombstone(id(5, 3, 7), NOTHING)), (Outcome::Accepted(at(5, 7)), 0));
+
+        let mut long = record(id(5, 8, 8));
+        long.push(0);
+        let mut broken = record(id(5, 8, 8));
+        broken[20] ^= 1;
+        for bytes in [&long[..], &broken, &long[..9], b""] {
+            assert_eq!(deliver(bytes), refused(RefuseReason::Malformed, at(5, 7)));
+        }
+
+        let seen = reader.device(&gateway).expect("reads").expect("known");
+        assert_eq!(seen.mark, at(5, 7));
+        assert_eq!((seen.accepted, seen.duplicates, seen.gaps, seen.overlaps, seen.lost), (2, 1, 3, 1, 5));
+        let door = reader.camera(&camera(&gateway, "door")).expect("reads").expect("known");
+        assert_eq!((door.windows_total, core.seen.values().sum()), (2, 1));
+    }
+
+    /// What a device does next. Records are drawn by their position relative to the mark, so that most are near misses.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Deliver { device: usize, camera: usize, newer: bool, back: u64, ahead: u64, merged: u64, lost: bool },
+        Commit,
+        Crash,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let deliver = (0..2_usize, 0..2_usize, prop::bool::weighted(0.1), 0..4_u64, 0..2_u64, 1..4_u64).prop_map(
+            |(device, camera, newer, back, ahead, merged)| Step::Deliver {
+                device,
+                camera,
+                newer,
+                back: back.saturating_sub(1),
+                ahead,
+                merged,
+                lost: back == 3,
+            },
+        );
+        prop_oneof![12 => deliver, 2 => Just(Step::Commit), 1 => Just(Step::Crash)]
+    }
+
+    /// What should have been counted: for each device the accepted records, in order.
+    type Model = [Vec<(RecordId, usize, bool)>; 2];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn every_record_counts_once_under_duplicates_reordering_and_crashes(
+            steps in prop::collection::vec(step(), 1..60),
+        ) {
+            let folder = tempfile::tempdir().expect("folder");
+            let (devices, cameras) = ([device("a"), device("b")], ["door", "gate"]);
+            let (mut durable, mut open_model) = (Model::default(), Model::default());
+            let mut steps = steps.into_iter().peekable();
+            while steps.peek().is_some() {
+                let mut store = open(&folder);
+                let mut core = crate::writer::restore(&mut store, &Counting::default).expect("restores");
+                let mut crashed = false;
+                while !crashed && steps.peek().is_some() {
+                    let mut batch = store.begin().expect("begins");
+                    let mut committed = false;
+                    for step in steps.by_ref() {
+                        let Step::Deliver { device, camera, newer, back, ahead, merged, lost } = step else {
+                            committed = matches!(step, Step::Commit);
+                            break;
+                        };
+                        let mark = open_model[device].last().map_or(NOTHING, |(id, ..)| id.mark());
+                        let epoch = mark.epoch + u32::from(newer || mark == NOTHING);
+                        let base = if epoch == mark.epoch { mark.sequence } else { 0 };
+                        let first = (base + 1 + ahead).saturating_sub(back).max(1);
+                        let record = id(epoch, first, first + merged - 1);
+                        let previous = if epoch > mark.epoch { mark } else { NOTHING };
+                        let bytes = if lost {
+                            tombstone(record, previous)
+                        } else {
+                            let minute = i64::try_from(first).expect("small");
+                            frame(record, previous, cameras[camera], minute)
+                        };
+                        let outcome =
+                            enter(&mut batch, &mut core, &devices[device], &bytes, NOW, &mut Vec::new()).expect("enters");
+                        let known = record.mark() <= mark;
+                        let next = if epoch == mark.epoch { first == mark.sequence + 1 } else { first == 1 };
+                        prop_assert_eq!(matches!(outcome, Outcome::Accepted(_)), !known && next, "{:?}", outcome);
+                        prop_assert_eq!(matches!(outcome, Outcome::Duplicate(_)), known, "{:?}", outcome);
+                        if matches!(outcome, Outcome::Accepted(_)) {
+                            open_model[device].push((record, camera, lost));
+                        }
+                    }
+                    if committed {
+                        batch.commit().expect("commits");
+                        durable = open_model.clone();
+                    } else {
+                        drop(batch);
+                        open_model = durable.clone();
+                        crashed = true;
+                    }
+                }
+            }
+            let reader = open(&folder).reader();
+            for (device, records) in devices.iter().zip(&durable) {
+                let seen = reader.device(device).expect("reads");
+                let mark = records.last().map_or(NOTHING, |(id, ..)| id.mark());
+                prop_assert_eq!(seen.as_ref().map_or(NOTHING, |seen| seen.mark), mark);
+                prop_assert_eq!(seen.map_or(0, |seen| seen.accepted), records.len() as u64);
+                let mut expected = BTreeMap::<usize, Vec<(i64, u32)>>::new();
+                for (record, camera, lost) in records {
+                    if !lost {
+                        let merged = u32::try_from(record.last - record.first + 1).expect("small");
+                        let minute = i64::try_from(record.first).expect("small");
+                        expected.entry(*camera).or_default().push((minute, merged));
+                    }
+                }
+                for (number, name) in cameras.iter().enumerate() {
+                    let windows = reader.windows(&camera(device, name), UnixMillis(i64::MIN), 1000).expect("reads");
+                    let mut stored: Vec<(i64, u32)> =
+                        windows.iter().map(|w| (w.window.start.0 / 60_000, w.window.merged)).collect();
+                    let mut expected = expected.remove(&number).unwrap_or_default();
+                    stored.sort_unstable();
+                    expected.sort_unstable();
+                    prop_assert_eq!(stored, expected);
+                }
+            }
+        }
+    }
+}

@@ -7,6 +7,8 @@
 //! A thread and not a task, because SQLite blocks; one, because SQLite has one writer and the core's decisions have one order.
 
 mod group;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::fmt;
@@ -26,6 +28,8 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use self::group::{Command, Queued, Reply};
 use self::thread::WriterThread;
+#[cfg(test)]
+pub(crate) use self::thread::restore;
 use crate::ledger::{Decide, Event, Outcome};
 use crate::store::{Greeting, Store, StoreError};
 

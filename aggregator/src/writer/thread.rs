@@ -78,12 +78,12 @@ impl<S: Store, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D
         if recovered {
             tracing::info!("the store accepts records again");
         }
-        for queued in group {
-            queued.command.answer();
-        }
         for event in done.events {
             // Nobody listening is no failure.
             drop(self.events.send(event));
+        }
+        for queued in group {
+            queued.command.answer();
         }
     }
 
@@ -115,7 +115,7 @@ impl<S: Store, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D
 }
 
 /// A core as it was after the last commit.
-pub(super) fn restore<S: Store, D: Decide>(store: &mut S, fresh: &impl Fn() -> D) -> Result<D, StoreError> {
+pub(crate) fn restore<S: Store, D: Decide>(store: &mut S, fresh: &impl Fn() -> D) -> Result<D, StoreError> {
     let mut core = fresh();
     store.restore(&mut |saved| match saved {
         Saved::Camera { camera, state, baseline } => {

@@ -65,7 +65,17 @@ impl<'a> EmbeddedBatch<'a> {
 
     fn apply_alert(&self, alert: &Alert) -> Result<(), StoreError> {
         let damaged = |error: serde_json::Error| StoreError::Damaged { what: "an alert", detail: error.to_string() };
-        let json = serde_json::to_string(alert).map_err(damaged)?;
+        // JSON has no word for what is not a number, and would not read back.
+        let mut alert = alert.clone();
+        for moved in &mut alert.features {
+            for value in [&mut moved.distance, &mut moved.shift] {
+                if !value.is_finite() {
+                    tracing::error!(alert = alert.id, feature = moved.feature, %value, "stored as 0: not a finite number");
+                    *value = 0.0;
+                }
+            }
+        }
+        let json = serde_json::to_string(&alert).map_err(damaged)?;
         self.execute(
             "storing an alert",
             "INSERT OR REPLACE INTO alerts

@@ -5,8 +5,12 @@
 //! ends, however it ends).
 
 mod batch;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
