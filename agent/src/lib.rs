@@ -6,5 +6,7 @@
 
 #[cfg(feature = "host")]
 pub mod decode;
+#[cfg(feature = "host")]
+pub mod fault;
 pub mod feature;
 pub mod frame;
