@@ -11,6 +11,7 @@ pub mod fdr;
 pub mod indicator_ladder;
 pub mod peer;
 pub mod process;
+pub mod tolerance_effect;
 
 #[cfg(test)]
 mod null_simulation;
