@@ -77,10 +77,12 @@ pub fn compare_batches(
             return Err(BatchError::TooFewFrames { side, found: frames.len() });
         }
     }
-    let blocks: Vec<CountedWindow> = reference.chunks(reference.len().div_ceil(BLOCKS)).map(counted).collect();
+    let block = reference.len().div_ceil(BLOCKS);
+    let blocks: Vec<CountedWindow> = reference.chunks(block).map(counted).collect();
     let baseline = Baseline::learn(&blocks, BLOCKS / 2)?;
     let wander = wander(reference);
-    let now = counted(current);
+    let mut now = counted(current);
+    now.window.merged = u32::try_from(current.len().div_ceil(block)).unwrap_or(u32::MAX);
     let comparisons = compare_allowing(&now, &baseline, |feature| wander.get(feature.index()).copied().unwrap_or(0.0));
 
     let p: Vec<f64> = comparisons.iter().map(|comparison| comparison.p).collect();

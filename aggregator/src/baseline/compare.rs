@@ -27,6 +27,8 @@ pub struct FeatureComparison {
     pub p: f64,
     /// Independent values the comparison is worth.
     pub effective_size: f64,
+    /// Mean of the window, in the feature's unit.
+    pub mean: f64,
     /// Mean of the window minus mean of the baseline, in the feature's unit; on a circle the shorter way round.
     pub shift: f64,
     /// The shift in units of the baseline's standard deviation, or of the tolerance where that is larger.
@@ -51,7 +53,7 @@ pub fn compare_allowing(
         .filter_map(|normal| {
             let feature = normal.feature()?;
             let current = window.histogram(feature)?;
-            compare_feature(feature, current, normal, extra(feature))
+            compare_feature(feature, current, normal, window.window.merged, extra(feature))
         })
         .collect()
 }
@@ -60,6 +62,7 @@ fn compare_feature(
     feature: Feature,
     current: &Histogram,
     baseline: &FeatureBaseline,
+    merged: u32,
     extra: f64,
 ) -> Option<FeatureComparison> {
     let (normal, effect) = (baseline.histogram(), baseline.design_effect());
@@ -70,7 +73,7 @@ fn compare_feature(
     let margin = if circular { binned::circular_baseline_margin } else { binned::baseline_margin };
     let margin = margin(effective_baseline, MARGIN_BETA).ok()?.max(MARGIN) + extra;
     let test = Comparison {
-        window_design_effect: effect.for_window_of(frames),
+        window_design_effect: effect.for_window_of(frames / f64::from(merged.max(1))),
         baseline_design_effect: effect.for_pooled(),
         margin: margin.min(1.0),
         tolerance: usize::from(spec.tolerance_bins),
@@ -85,6 +88,7 @@ fn compare_feature(
         distance: outcome.distance,
         p: outcome.p,
         effective_size: outcome.effective_size,
+        mean: now.mean,
         shift,
         scaled_shift: shift / then.deviation.max(tolerance),
     })

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
+use crate::evidence::tolerance_effect;
+use crate::stats::error::StatisticsError;
 
 /// Fewest windows a design effect can be estimated from without a penalty (design notes, §3: M ≥ 30).
 pub const MIN_WINDOWS: usize = 30;
@@ -89,9 +91,6 @@ pub enum BaselineError {
 impl Baseline {
     /// Takes a baseline from windows; those without frames are left out.
     ///
-    /// Where a feature never varied, its repetition cannot be measured; it is taken to repeat as much as the camera's most
-    /// repetitive feature does.
-    ///
     /// # Errors
     /// [`BaselineError::TooFewWindows`] below `min_windows`.
     pub fn learn(windows: &[CountedWindow], min_windows: usize) -> Result<Self, BaselineError> {
@@ -118,16 +117,11 @@ impl Baseline {
             }
             // A feature seen in a few windows only has no baseline: what it does normally is not known.
             if parts.len() >= min_windows
-                && let Ok(effect) = DesignEffect::from_histograms(&parts)
+                && let Ok(effect) = effect(feature, &parts, &pooled)
             {
                 measured.push((feature, pooled, effect));
             }
         }
-        let most_repetitive = measured
-            .iter()
-            .filter(|(_, _, effect)| !effect.frozen)
-            .map(|(_, _, effect)| effect.value)
-            .fold(1.0, f64::max);
         let features = measured
             .into_iter()
             .map(|(feature, pooled, effect)| {
@@ -135,8 +129,7 @@ impl Baseline {
                 let length = pooled.encode(&mut bytes);
                 FeatureBaseline {
                     feature: feature.number(),
-                    design_effect: if effect.frozen { most_repetitive.min(effect.mean_size) } else { effect.value }
-                        .max(1.0),
+                    design_effect: effect.value,
                     mean_size: effect.mean_size,
                     windows: u32::try_from(effect.windows).unwrap_or(u32::MAX),
                     histogram: bytes.get(..length).unwrap_or_default().to_vec(),
@@ -190,4 +183,16 @@ impl Baseline {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BaselineError> {
         Ok(postcard::from_bytes(bytes)?)
     }
+}
+
+/// Frames per independent frame: the smaller of what whole distributions and what distances beyond the tolerance say.
+fn effect(feature: Feature, windows: &[&[u32; 256]], pooled: &Histogram) -> Result<DesignEffect, StatisticsError> {
+    let mut effect = DesignEffect::from_histograms(windows)?;
+    let spec = feature.spec();
+    let tolerance = usize::from(spec.tolerance_bins);
+    let worth = tolerance_effect::effective_window(windows, pooled.counts(), tolerance, spec.axis.is_circular())?;
+    let strict = if effect.frozen { effect.mean_size } else { effect.value };
+    effect.value = strict.min(effect.mean_size / worth).max(1.0);
+    effect.frozen = false;
+    Ok(effect)
 }

@@ -168,7 +168,7 @@ impl Core {
             changes.extend(self.follow(id, end, comparisons));
         } else if evidence > before && evidence * self.settings.q >= 1.0 {
             for discovered in self.discoveries(epoch) {
-                changes.extend(self.raise(&discovered, end, history)?);
+                changes.extend(self.raise(&discovered, (id, window), history)?);
             }
         }
         Ok(changes)
@@ -190,13 +190,23 @@ impl Core {
             .collect()
     }
 
-    /// Names the fault and opens an alert.
-    fn raise<H: History>(&mut self, id: &CameraId, at: UnixMillis, history: &H) -> Result<Vec<Change>, H::Error> {
+    /// Names the fault and opens an alert. `newest` is the window just observed, which the history does not have yet.
+    fn raise<H: History>(
+        &mut self,
+        id: &CameraId,
+        newest: (&CameraId, &CountedWindow),
+        history: &H,
+    ) -> Result<Vec<Change>, H::Error> {
+        let at = newest.1.window.end();
         let Some(camera) = self.cameras.get_mut(id) else { return Ok(Vec::new()) };
         let (Some(baseline), Some(onset)) = (&camera.baseline, camera.state.evidence.onset()) else {
             return Ok(Vec::new());
         };
-        let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?.into_iter();
+        let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
+        if newest.0 == id {
+            windows.push(newest.1.clone());
+        }
+        let mut windows = windows.into_iter();
         let Some(mut pooled) = windows.next() else { return Ok(Vec::new()) };
         let first_window = pooled.window.start;
         windows.for_each(|window| pooled.merge(&window));
@@ -266,7 +276,8 @@ fn learn<H: History>(
     let mut changes = Vec::new();
     let long_enough = window.window.end().since(state.learning_since) >= u64::from(settings.learning.0);
     if long_enough && state.learning_windows as usize >= MIN_WINDOWS {
-        let windows = history.windows(id, state.learning_since, LEARNING_WINDOWS_MAX)?;
+        let mut windows = history.windows(id, state.learning_since, LEARNING_WINDOWS_MAX)?;
+        windows.push(window.clone());
         if let Ok(baseline) = Baseline::learn(&windows, MIN_WINDOWS)
             && let Ok(bytes) = baseline.to_bytes()
         {

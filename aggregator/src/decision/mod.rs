@@ -72,7 +72,7 @@ impl From<&Summary<'_>> for CountedWindow {
     }
 }
 
-/// Earlier windows of a camera, from the store.
+/// Earlier windows of a camera, from the store; without the one being observed.
 pub trait History {
     /// Why they could not be read.
     type Error;

@@ -4,6 +4,14 @@
 //! Pure functions and small states in `f64`; time and storage stay with the caller.
 
 pub mod calibrator;
+pub mod combination;
 pub mod design_effect;
+pub mod family_wise;
 pub mod fdr;
+pub mod indicator_ladder;
+pub mod peer;
 pub mod process;
+pub mod tolerance_effect;
+
+#[cfg(test)]
+mod null_simulation;

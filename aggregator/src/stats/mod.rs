@@ -5,7 +5,17 @@
 //! Absent on purpose: decisions. What a distance means for an alert is `evidence`'s business.
 
 pub mod binned;
+pub mod chi_square;
+pub mod divergence;
+pub mod ecdf;
+pub mod effective_sample_size;
+pub mod entropy;
 pub mod error;
+pub mod kolmogorov;
+pub mod ks;
+pub mod kuiper;
 pub mod sample;
+pub mod smirnov;
+pub mod wasserstein;
 
 pub use error::StatisticsError;
