@@ -397,7 +397,7 @@ fn duration(value: &Value, least: Duration, most: Duration) -> Result<Duration, 
 fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(24 * 60 * 60, "d"), (60 * 60, "h"), (60, "m")];
-    match units.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0) {
+    match units.into_iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length)) {
         Some((length, unit)) => format!("{}{unit}", seconds / length),
         None => format!("{seconds}s"),
     }

@@ -13,7 +13,7 @@ mod splitter;
 
 pub use connections::{Connections, Registration};
 pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, serve};
-pub use splitter::{FrameSplitter, Malformed};
+pub use splitter::{FrameSplitter, Located, Malformed};
 
 use driftglass_protocol::wire::FrameError;
 

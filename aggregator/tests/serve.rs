@@ -1,5 +1,7 @@
 //! The program as it is installed: a real process, real certificates, QUIC from outside, HTTP from outside, signals.
 
+#![expect(clippy::expect_used, reason = "helpers of a test fail the test")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -131,6 +133,16 @@ impl Aggregator {
         assert_eq!(status, 200, "{path}: {body}");
         assert!(head.contains("content-type: application/json"), "{head}");
         serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// Waits until the metrics contain a line; some are counted shortly after the peer knows.
+    async fn shows(&self, line: &str) {
+        let shown = async {
+            while !self.get("/metrics").await.2.lines().any(|found| found == line) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, shown).await.is_ok(), "{line} does not appear");
     }
 
     async fn connect(&self, uri: &str) -> Result<Agent, String> {
@@ -310,6 +322,7 @@ async fn what_an_agent_sends_is_acknowledged_and_shown_once_also_after_a_restart
         "driftglass_summaries_accepted_total 40",
         "driftglass_frames_total{site=\"store-1\"} 2400",
         "driftglass_devices{state=\"connected\"} 1",
+        "driftglass_evaluation_seconds_count 40",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing from\n{metrics}");
     }
@@ -335,13 +348,8 @@ async fn what_an_agent_sends_is_acknowledged_and_shown_once_also_after_a_restart
     assert_eq!((refuse.reason, refuse.expected_after.sequence), (RefuseReason::Gap, 40));
     let (_, _, metrics) = aggregator.get("/metrics").await;
     assert!(metrics.contains("driftglass_summaries_duplicates_total 1"), "{metrics}");
-    // The rejection is counted when the session has ended, shortly after the refusal.
-    let counted = async {
-        while !aggregator.get("/metrics").await.2.contains("driftglass_summaries_rejected_total{reason=\"gap\"} 1") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, counted).await.expect("the gap is counted");
+    aggregator.shows("driftglass_summaries_rejected_total{reason=\"gap\"} 1").await;
+    aggregator.shows("driftglass_evaluation_seconds_count 0").await;
 }
 
 #[tokio::test]
@@ -372,10 +380,8 @@ async fn only_certified_devices_speak_for_themselves_and_the_newest_connection_w
     second.greet("gw", 1).await;
     second.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
 
-    let (_, _, metrics) = aggregator.get("/metrics").await;
-    for line in ["reason=\"handshake\"} 2", "reason=\"identity\"} 2"] {
-        assert!(metrics.contains(line), "{line} is missing from\n{metrics}");
-    }
+    aggregator.shows("driftglass_summaries_rejected_total{reason=\"handshake\"} 2").await;
+    aggregator.shows("driftglass_summaries_rejected_total{reason=\"identity\"} 2").await;
     let (code, log) = aggregator.stop().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("store-1/gw") && log.contains("127.0.0.1:") && log.contains("offset"), "{log}");

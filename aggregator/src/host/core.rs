@@ -1,5 +1,8 @@
 //! The decision core, seen by the ledger, and the writer, seen by a session.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use driftglass_protocol::id::{CameraId, DeviceId};
 use driftglass_protocol::session::Hello;
 use driftglass_protocol::wire::Mark;
@@ -8,30 +11,48 @@ use crate::alert::Alert;
 use crate::decision::{Change, Core, CountedWindow, History, StateError};
 use crate::ingest::{Ledger, LedgerError};
 use crate::ledger::{Decide, Outcome};
+use crate::metrics::Metrics;
 use crate::writer::{Ticket, Writer};
 
-impl Decide for Core {
+/// The core with a stopwatch: how long each window takes to judge goes to the metrics, and to nothing else.
+#[derive(Debug)]
+pub(super) struct TimedCore {
+    core: Core,
+    metrics: Arc<Metrics>,
+}
+
+impl TimedCore {
+    pub(super) const fn new(core: Core, metrics: Arc<Metrics>) -> Self {
+        Self { core, metrics }
+    }
+}
+
+impl Decide for TimedCore {
     type StateError = StateError;
 
     fn restore(&mut self, camera: CameraId, state: &[u8], baseline: Option<(u32, &[u8])>) -> Result<(), StateError> {
-        Self::restore(self, camera, state, baseline)
+        self.core.restore(camera, state, baseline)
     }
 
     fn restore_alert(&mut self, alert: Alert) {
-        Self::restore_alert(self, alert);
+        self.core.restore_alert(alert);
     }
 
     fn set_next_alert_id(&mut self, id: u64) {
-        Self::set_next_alert_id(self, id);
+        self.core.set_next_alert_id(id);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a duration for the metrics, which no decision sees")]
     fn observe<H: History>(
         &mut self,
         camera: &CameraId,
         window: &CountedWindow,
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
-        Self::observe(self, camera, window, history)
+        let began = Instant::now();
+        let changes = self.core.observe(camera, window, history);
+        self.metrics.evaluated(began.elapsed().as_secs_f64());
+        changes
     }
 }
 

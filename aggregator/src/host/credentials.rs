@@ -1,6 +1,7 @@
 //! The aggregator's identity files, and the TLS configuration made of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,22 +134,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credentials
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let text = read(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let metadata = fs::metadata(path).map_err(|source| CredentialsError::File { path: path.to_owned(), source })?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(CredentialsError::Permissions { path: path.to_owned(), mode });
-        }
+    let metadata = fs::metadata(path).map_err(|source| CredentialsError::File { path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(CredentialsError::Permissions { path: path.to_owned(), mode });
     }
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| CredentialsError::Pem { path: path.to_owned(), source })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn folder() -> tempfile::TempDir {

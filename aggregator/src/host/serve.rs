@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::clock::now;
+use super::core::TimedCore;
 use super::credentials::{Credentials, CredentialsError};
 use super::quic::{self, BindError, Shared};
 use super::systemd;
@@ -113,8 +114,10 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     drop(std::fs::remove_file(&announcement));
     let reader = Arc::new(store.reader());
     let settings = core_settings(config);
-    let (writer, writer_thread) = Writer::start(store, move || Core::new(settings), now, writer::Settings::default())?;
     let metrics = Arc::new(Metrics::new(config.q())?);
+    let timed = Arc::clone(&metrics);
+    let fresh = move || TimedCore::new(Core::new(settings), Arc::clone(&timed));
+    let (writer, writer_thread) = Writer::start(store, fresh, now, writer::Settings::default())?;
     let connections = Arc::new(Connections::default());
 
     let listen = config.quic_listen();

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::splitter::FrameSplitter;
+use super::splitter::{FrameSplitter, Located};
 use super::{IN_FLIGHT, Rejection};
 use crate::ledger::Outcome;
 
@@ -196,7 +196,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
             let reason = Rejection::from(malformed.error);
             (RefuseReason::Malformed, Ended::Rejected { reason, offset: malformed.offset, detail })
         })?;
-        let Some((offset, frame, bytes)) = next else { return Ok(false) };
+        let Some(Located { offset, frame, bytes }) = next else { return Ok(false) };
         let rejected = |refuse: RefuseReason, detail: String| {
             (refuse, Ended::Rejected { reason: rejection(refuse), offset, detail })
         };

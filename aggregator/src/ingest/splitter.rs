@@ -17,6 +17,17 @@ pub struct Malformed {
     pub error: FrameError,
 }
 
+/// A whole frame and where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located<'a> {
+    /// Offset in the stream, from 0.
+    pub offset: u64,
+    /// The frame.
+    pub frame: Frame<'a>,
+    /// Its bytes, header included.
+    pub bytes: &'a [u8],
+}
+
 /// A buffer of at most one frame that grows only as far as the frame at hand needs.
 ///
 /// Use: read into [`Self::spare`], say how much with [`Self::advance`], then take frames until there is none.
@@ -72,11 +83,11 @@ impl FrameSplitter {
         Err(Malformed { offset: self.offset, error })
     }
 
-    /// The next complete frame with its bytes and its offset; `None` where more bytes are needed.
+    /// The next complete frame; `None` where more bytes are needed.
     ///
     /// # Errors
     /// What is wrong with the stream; it cannot be read on after that.
-    pub fn take_frame(&mut self) -> Result<Option<(u64, Frame<'_>, &[u8])>, Malformed> {
+    pub fn take_frame(&mut self) -> Result<Option<Located<'_>>, Malformed> {
         let offset = self.offset;
         let length = match parse_frame(self.rest()) {
             Ok(frame) => frame.length,
@@ -92,7 +103,7 @@ impl FrameSplitter {
         let bytes = self.buffer.get(start..start + length).unwrap_or_default();
         // The second parse gives the borrow that the first could not; the checksum of a few kilobytes costs about a microsecond.
         match parse_frame(bytes) {
-            Ok(frame) => Ok(Some((offset, frame, bytes))),
+            Ok(frame) => Ok(Some(Located { offset, frame, bytes })),
             Err(error) => Err(Malformed { offset, error }),
         }
     }
@@ -136,8 +147,8 @@ mod tests {
         let mut frames = Vec::new();
         let mut rest = bytes;
         loop {
-            while let Some((_, _, bytes)) = splitter.take_frame()? {
-                frames.push(bytes.to_vec());
+            while let Some(located) = splitter.take_frame()? {
+                frames.push(located.bytes.to_vec());
             }
             assert!(splitter.buffer.len() <= FRAME_BYTES);
             if rest.is_empty() {

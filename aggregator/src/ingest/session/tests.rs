@@ -202,10 +202,17 @@ async fn nothing_is_acknowledged_before_it_is_committed_and_the_window_of_record
             ledger.answer(Outcome::Accepted(at(1)));
             assert_eq!(agent.hear().await, Heard::Acknowledge(at(1)));
             until(|| ledger.held() == IN_FLIGHT).await;
+            // A ledger that goes away without an answer: nothing more is acknowledged.
+            ledger.held.lock().expect("unpoisoned").clear();
+            let mut heard = agent.hear().await;
+            while heard == Heard::Acknowledge(at(1)) {
+                heard = agent.hear().await;
+            }
+            assert_eq!(heard, Heard::Refuse(RefuseReason::Unavailable, at(1)));
         }
     })
     .await;
-    assert!(matches!(ended, Ended::Lost { .. }), "{ended:?}");
+    assert!(matches!(&ended, Ended::Rejected { reason: Rejection::Unavailable, .. }), "{ended:?}");
 }
 
 #[tokio::test]
