@@ -157,9 +157,10 @@ impl Signature<'_> {
             return Cause::Moved;
         }
         let model = self.shift(F::Confidence).abs().max(self.shift(F::PredictionEntropy).abs());
-        let picture = self.comparisons.iter().any(|c| {
-            c.distance >= MOVED && !matches!(c.feature, F::Confidence | F::PredictionEntropy)
-        });
+        let picture = self
+            .comparisons
+            .iter()
+            .any(|c| c.distance >= MOVED && !matches!(c.feature, F::Confidence | F::PredictionEntropy));
         match (model > 0.5, picture) {
             (true, false) => Cause::ModelDrift,
             (_, true) => Cause::ContentChange,

@@ -9,4 +9,7 @@ pub mod batch;
 pub mod decision;
 pub mod diagnose;
 pub mod evidence;
+pub mod ledger;
 pub mod stats;
+pub mod store;
+pub mod writer;
