@@ -3,3 +3,7 @@
 //! The modules without `host` are `no_std` and do no I/O: they turn a frame into feature values and windows in fixed memory.
 //! Everything that touches files, sockets or clocks stands behind the feature `host`.
 #![cfg_attr(not(feature = "host"), no_std)]
+
+#[cfg(feature = "host")]
+pub mod spool;
+pub mod window;
