@@ -117,7 +117,9 @@ impl Config {
             Ok(table) => table,
             Err(error) => {
                 let mut faults = Faults::new(file);
-                let line = error.span().map_or(0, |span| text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1);
+                let line = error
+                    .span()
+                    .map_or(0, |span| text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1);
                 faults.add(format!("line {line}"), "", format!("TOML: {}", error.message()));
                 return Err(faults);
             }
@@ -150,11 +152,13 @@ impl Config {
         section.finish(faults);
 
         let mut section = root.section("telemetry", faults);
-        let listen = section.optional("listen", "a loopback IP address and port, such as \"127.0.0.1:9464\"", faults, loopback);
+        let listen =
+            section.optional("listen", "a loopback IP address and port, such as \"127.0.0.1:9464\"", faults, loopback);
         section.finish(faults);
 
         let mut section = root.section("identity", faults);
-        let trust_domain = section.optional("trust_domain", "a SPIFFE trust domain: a-z 0-9 . - _", faults, trust_domain);
+        let trust_domain =
+            section.optional("trust_domain", "a SPIFFE trust domain: a-z 0-9 . - _", faults, trust_domain);
         section.finish(faults);
 
         let mut section = root.section("log", faults);
@@ -256,9 +260,7 @@ fn with_overrides(mut table: Table, overrides: &Overrides) -> Table {
         let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { return };
         let target = match section {
             None => Some(&mut table),
-            Some(section) => {
-                table.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
-            }
+            Some(section) => table.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut(),
         };
         if let Some(target) = target {
             target.insert(key.into(), Value::String(value.clone()));
@@ -293,7 +295,8 @@ fn cameras(root: &mut Section, faults: &mut Faults) -> Vec<CameraConfig> {
         let model = camera.has("model").then(|| {
             let mut section = camera.section("model", faults);
             let name = section.required("name", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
-            let version = section.required("version", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+            let version =
+                section.required("version", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
             section.finish(faults);
             Some(Model { name: name?, version: version? })
         });
@@ -372,12 +375,20 @@ fn spool_size(text: &str) -> Result<u64, String> {
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|_| String::new())?;
-    if address.ip().is_loopback() { Ok(address) } else { Err("metrics are not protected, so they stay on this machine".into()) }
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("metrics are not protected, so they stay on this machine".into())
+    }
 }
 
 fn trust_domain(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
-    if !text.is_empty() && text.len() <= 255 && text.chars().all(allowed) { Ok(text.into()) } else { Err(String::new()) }
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(allowed) {
+        Ok(text.into())
+    } else {
+        Err(String::new())
+    }
 }
 
 fn log_level(text: &str) -> Result<String, String> {
@@ -420,7 +431,8 @@ mod tests {
         assert_eq!((config.window(), config.spool_bytes()), (Millis(60_000), 16 << 20));
         assert_eq!(config.cameras()[0].source.rate, FrameRate::from_millihertz(1_000));
         assert_eq!(config.server_name(), "aggregator.example");
-        let overrides = Overrides { aggregator: Some("[::1]:9".into()), site: Some("s".into()), ..Overrides::default() };
+        let overrides =
+            Overrides { aggregator: Some("[::1]:9".into()), site: Some("s".into()), ..Overrides::default() };
         let config = resolve(GOOD, &overrides).expect("good");
         assert_eq!((config.aggregator_host(), config.aggregator_port()), ("::1", 9));
         assert_eq!(config.device().to_string(), "s/gw-01");
@@ -450,9 +462,20 @@ mod tests {
         "#;
         let shown = resolve(text, &Overrides::default()).expect_err("faulty").to_string();
         for part in [
-            "site = \"Store 12\"", "device", "state_dir = \"relative\"", "colour = \"red\"", "address = \"nowhere\"", "aggregator.port",
-            "window.length", "spool.max_bytes = 7", "telemetry.listen", "not available in this release", "camera[1].name",
-            "camera[1].source.fps = \"fast\"", "camera[1].source.every", "agent.toml",
+            "site = \"Store 12\"",
+            "device",
+            "state_dir = \"relative\"",
+            "colour = \"red\"",
+            "address = \"nowhere\"",
+            "aggregator.port",
+            "window.length",
+            "spool.max_bytes = 7",
+            "telemetry.listen",
+            "not available in this release",
+            "camera[1].name",
+            "camera[1].source.fps = \"fast\"",
+            "camera[1].source.every",
+            "agent.toml",
         ] {
             assert!(shown.contains(part), "{part} is missing from:\n{shown}");
         }

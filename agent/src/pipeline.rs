@@ -27,7 +27,7 @@ use crate::config::EventTime;
 use crate::decode::Decoder;
 use crate::feature::{CameraState, STATE_BYTES};
 use crate::sampler::Sampler;
-use crate::source::{Candidate, Condition, FrameSource, Moment, Unusable};
+use crate::source::{Candidate, Condition, FrameSource, Moment};
 use crate::spool::{AppendError, CameraCheckpoint, Writer};
 use crate::telemetry::Telemetry;
 use crate::window::{CameraWindow, FrameRate, Place, Scratch};
@@ -110,8 +110,8 @@ pub struct Pipeline {
 /// What a turn found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Something was done; there may be more at once.
-    Worked,
+    /// So many candidates were counted; there may be more at once.
+    Worked(u32),
     /// Nothing is ready.
     Idle,
     /// Told to stop while the spool refused.
@@ -128,7 +128,7 @@ impl Pipeline {
 
     /// Lets every camera count some frames, and closes windows whose time is over.
     pub fn turn(&mut self, surroundings: &mut dyn Surroundings) -> Turn {
-        let mut result = Turn::Idle;
+        let mut counted = 0;
         for index in 0..self.cameras.len() {
             for _ in 0..TURN {
                 let now = surroundings.now();
@@ -139,13 +139,13 @@ impl Pipeline {
                     }
                     break;
                 };
-                result = Turn::Worked;
+                counted += 1;
                 if self.count(index, &candidate, surroundings).is_break() {
                     return Turn::Stopped;
                 }
             }
         }
-        result
+        if counted == 0 { Turn::Idle } else { Turn::Worked(counted) }
     }
 
     /// Closes every window because no more frames will come.
@@ -199,7 +199,11 @@ impl Pipeline {
     fn close(&mut self, index: usize, finished: bool, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
         let (window, name, model) = (&mut camera.window, &camera.name, camera.model.as_ref());
-        let summary = if finished { window.finish(name, model, &mut self.scratch) } else { window.close(name, model, &mut self.scratch) };
+        let summary = if finished {
+            window.finish(name, model, &mut self.scratch)
+        } else {
+            window.close(name, model, &mut self.scratch)
+        };
         let Some(summary) = summary else { return ControlFlow::Continue(()) };
         // A replay has no position that a later start could go on from.
         let checkpoint = matches!(camera.timing, Timing::Live(_)).then(|| camera.checkpoint());

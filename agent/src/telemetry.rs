@@ -51,7 +51,8 @@ impl Telemetry {
         };
         let buckets = vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
         let feature_seconds = Histogram::with_opts(
-            HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame").buckets(buckets),
+            HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame")
+                .buckets(buckets),
         )?;
         registry.register(Box::new(feature_seconds.clone()))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -65,8 +66,14 @@ impl Telemetry {
             feature_seconds,
             spool_bytes: gauge("driftglass_agent_spool_bytes", "Committed bytes in the spool")?,
             spool_windows: gauge("driftglass_agent_spool_windows", "Windows in the spool that are not acknowledged")?,
-            spool_paused: gauge("driftglass_agent_spool_paused", "1 while the sources pause because the spool takes nothing")?,
-            uplink_connected: gauge("driftglass_agent_uplink_connected", "1 while the aggregator has welcomed this device")?,
+            spool_paused: gauge(
+                "driftglass_agent_spool_paused",
+                "1 while the sources pause because the spool takes nothing",
+            )?,
+            uplink_connected: gauge(
+                "driftglass_agent_uplink_connected",
+                "1 while the aggregator has welcomed this device",
+            )?,
             sent: counter("driftglass_agent_summaries_sent_total", "Records sent, repetitions included")?,
             acknowledged: counter("driftglass_agent_summaries_acked_total", "Records acknowledged by the aggregator")?,
             refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,

@@ -54,7 +54,8 @@ impl Section {
             },
             _ => "a text in quotes is needed".into(),
         };
-        let allowed = if reason.is_empty() { format!("allowed: {allowed}") } else { format!("{reason}; allowed: {allowed}") };
+        let allowed =
+            if reason.is_empty() { format!("allowed: {allowed}") } else { format!("{reason}; allowed: {allowed}") };
         faults.add(self.key(key), value.to_string(), allowed);
         None
     }

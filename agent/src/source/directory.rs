@@ -1,14 +1,14 @@
 //! A watched folder: its files in order of name, each once, when it is complete.
 //!
-//! A file is complete when two looks at least [`SETTLE`] apart found the same size and the same time of modification; that time is
+//! A file is complete when two looks at least 200 ms apart found the same size and the same time of modification; that time is
 //! never compared with a clock, so a file server with another clock does no harm. Names beginning with `.` or ending in `.tmp` or
 //! `.part` are ignored. The position is the last name taken: names must grow with time (zero-padded numbers, timestamps). A name
-//! that appears behind the position is counted late, once, as long as it is among the newest [`REMEMBERED`] names behind it; one that
+//! that appears behind the position is counted late, once, as long as it is among the newest 1024 names behind it; one that
 //! appeared while the agent was not running cannot be told from a file counted earlier and is passed over. A file that is
 //! overwritten under its old name is not read again.
 //!
 //! Must hold: memory does not depend on the number of files; nothing a folder contains stops the source; a file that does not become
-//! complete holds the ones after it up for [`PATIENCE`] at most.
+//! complete holds the ones after it up for 30 s at most.
 //!
 //! Deliberately absent: change notification by the kernel. It does not work on network file systems and still needs the listing.
 
@@ -27,9 +27,9 @@ use super::{Candidate, Condition, Moment, Unusable};
 /// Files beyond this size are not read.
 pub const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// Least time between the two looks that find a file complete.
-pub const SETTLE: Duration = Duration::from_millis(200);
+pub(super) const SETTLE: Duration = Duration::from_millis(200);
 /// How long a file may keep changing before it is given up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Least time between two listings.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A listing that took this share of the time is enough: the next waits so many times as long as the last one took.
@@ -173,7 +173,10 @@ impl Directory {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a source does I/O; how long a listing takes decides when the next one may be")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a source does I/O; how long a listing takes decides when the next one may be"
+    )]
     fn look(&mut self, now: Moment) {
         let started = Instant::now();
         match self.list() {
@@ -184,7 +187,12 @@ impl Directory {
                 self.reachable = true;
                 for name in names {
                     let shape = self.shape(&name).ok().flatten();
-                    self.waiting.push_back(Waiting { name, shape, unchanged_since: now.elapsed, first_seen: now.elapsed });
+                    self.waiting.push_back(Waiting {
+                        name,
+                        shape,
+                        unchanged_since: now.elapsed,
+                        first_seen: now.elapsed,
+                    });
                 }
             }
             Err(error) => {
@@ -270,7 +278,9 @@ fn ignored(name: &[u8]) -> bool {
 /// Size and time of a file; `None` where there is none (any more).
 fn shape(folder: &Path, name: &[u8]) -> Result<Option<Shape>, ErrorKind> {
     match fs::metadata(folder.join(OsStr::from_bytes(name))) {
-        Ok(metadata) if metadata.is_file() => Ok(Some((metadata.len(), metadata.modified().ok().and_then(unix_millis)))),
+        Ok(metadata) if metadata.is_file() => {
+            Ok(Some((metadata.len(), metadata.modified().ok().and_then(unix_millis))))
+        }
         Ok(_) => Ok(None),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.kind()),
@@ -378,7 +388,10 @@ mod tests {
             fs::write(folder.path().join("1"), vec![0; step + 1]).expect("written");
             found.extend(names(&mut source, step as u64 * 100));
         }
-        assert_eq!(found, [vec![("1".to_string(), Condition::Unusable(Unusable::NeverComplete))], ready(&["2"])].concat());
+        assert_eq!(
+            found,
+            [vec![("1".to_string(), Condition::Unusable(Unusable::NeverComplete))], ready(&["2"])].concat()
+        );
     }
 
     #[test]

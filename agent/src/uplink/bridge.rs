@@ -10,7 +10,7 @@ use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, Tombsto
 /// The tombstone to send before (or, for a tombstone that reaches back behind the mark, instead of) the stored record; `None` where
 /// the record continues the mark.
 #[must_use]
-pub fn bridge(mark: Mark, id: RecordId, previous: Mark) -> Option<Record<'static>> {
+pub(super) fn bridge(mark: Mark, id: RecordId, previous: Mark) -> Option<Record<'static>> {
     let (id, previous) = match judge(mark, id, previous) {
         Verdict::Accept | Verdict::Duplicate => return None,
         // Only a tombstone spans several numbers, so nothing but its own range is lost.

@@ -113,7 +113,7 @@ pub async fn run(
     mut connector: Connector,
     speaker: &Speaker,
     spool: &Arc<Shared>,
-    mut surroundings: Surroundings<'_>,
+    surroundings: Surroundings<'_>,
 ) -> Result<(), Fatal> {
     let mut sender = Sender::new(speaker.epoch, spool.acknowledged());
     let mut reader = Reader::new(Arc::clone(spool));
@@ -130,7 +130,8 @@ pub async fn run(
             Err(error) => tracing::warn!(%error, "no connection to the aggregator"),
             Ok((endpoint, connection)) => {
                 tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
-                let mut session = Session { sender: &mut sender, reader: &mut reader, spool, counters: surroundings.counters };
+                let mut session =
+                    Session { sender: &mut sender, reader: &mut reader, spool, counters: surroundings.counters };
                 let hello = speaker.hello((surroundings.clock)());
                 let ended = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone()).await;
                 sender.handle_disconnected();
@@ -179,13 +180,19 @@ fn behind(speaker: &Speaker, mark: Mark) -> Fatal {
 
 const fn what_to_do(reason: RefuseReason) -> &'static str {
     match reason {
-        RefuseReason::Identity => "the certificate names another device: compare site and device in the configuration with the certificate",
+        RefuseReason::Identity => {
+            "the certificate names another device: compare site and device in the configuration with the certificate"
+        }
         RefuseReason::StaleEpoch => "nothing: the agent starts again with a later epoch",
         RefuseReason::Gap | RefuseReason::Overlap => {
             "nothing at first: what is missing is announced as lost and the session goes on; report it if it persists"
         }
-        RefuseReason::Malformed | RefuseReason::Protocol => "install versions of agent and aggregator that belong together",
-        RefuseReason::Unavailable => "look at the aggregator: it cannot store anything now; the spool keeps the windows meanwhile",
+        RefuseReason::Malformed | RefuseReason::Protocol => {
+            "install versions of agent and aggregator that belong together"
+        }
+        RefuseReason::Unavailable => {
+            "look at the aggregator: it cannot store anything now; the spool keeps the windows meanwhile"
+        }
         RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
     }
 }

@@ -71,7 +71,9 @@ impl Session<'_> {
         match self.converse(connection, hello, backoff, stop).await {
             Ok(()) => Ended::Stopped,
             // What the aggregator said last tells more than that the stream broke.
-            Err(Ended::Stream(error)) => Ended::Stream(connection.close_reason().map_or(error, |reason| reason.to_string())),
+            Err(Ended::Stream(error)) => {
+                Ended::Stream(connection.close_reason().map_or(error, |reason| reason.to_string()))
+            }
             Err(ended) => ended,
         }
     }
