@@ -479,7 +479,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} is missing from:\n{shown}");
         }
-        assert_eq!(shown.lines().count(), 14, "{shown}");
+        assert_eq!(shown.lines().count(), 13, "{shown}");
     }
 
     #[test]

@@ -166,8 +166,9 @@ fn killed_at_any_moment_every_file_is_counted_exactly_once() {
         settle(&mut pipeline, &mut clockwork);
         let found = windows(&shared);
         let sum = |part: fn(&Quality) -> u32| found.iter().map(|(_, quality)| part(quality)).sum::<u32>();
-        assert_eq!(sum(|q| q.undecodable), 7, "kill every {kill_every}: {found:?}");
-        assert_eq!(sum(|q| q.frames) + sum(|q| q.skipped), 53, "kill every {kill_every}: {found:?}");
+        let all = sum(|q| q.frames) + sum(|q| q.skipped) + sum(|q| q.undecodable);
+        assert_eq!(all, 60, "kill every {kill_every}: {found:?}");
+        assert!(sum(|q| q.undecodable) > 2, "broken ones that are not left out are noticed: {found:?}");
         assert!(sum(|q| q.skipped) > 5, "the sampler left some out: {found:?}");
         assert!(found.is_sorted_by(|a, b| a.0 < b.0), "kill every {kill_every}: {found:?}");
         // And as many in each window as an agent that was never killed counts.

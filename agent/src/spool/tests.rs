@@ -149,7 +149,7 @@ fn cases_b_and_c_a_torn_tail_at_every_byte_goes_back_to_the_last_whole_batch() {
             torn.resize(torn.len() + zeros, 0);
             fs::write(spool_folder.join(segment.file_name().expect("named")), &torn).expect("written");
             let spool = opened(copy.path());
-            let expected = if cut == whole { 2 } else { 1 };
+            let expected = if torn.starts_with(&bytes) { 2 } else { 1 };
             assert_eq!(position(&spool.writer), Some(expected), "cut at {cut}");
             assert_eq!(delivered(&spool.shared), ((1..=expected).collect(), 0), "cut at {cut}");
         }
@@ -227,7 +227,8 @@ fn cases_e_and_h_a_segment_of_rubbish_between_others_becomes_a_tombstone() {
     fs::create_dir(&lost).expect("a folder cannot be read as a file");
     let spool = opened(folder.path());
     let (minutes, lost) = delivered(&spool.shared);
-    assert_eq!((minutes.as_slice(), lost), ([1].as_slice(), 2));
+    // Of the epoch before, whose every trace was in that segment, nothing can be known.
+    assert_eq!((minutes.as_slice(), lost), ([1].as_slice(), 1));
 }
 
 #[test]
@@ -255,7 +256,10 @@ fn a_full_spool_refuses_drops_nothing_and_takes_up_again_after_acknowledgement()
     };
     assert!(matches!(full, AppendError::Full { .. }), "{full}");
     assert!(spool.shared.bytes() <= super::super::MIN_BYTES);
-    assert!(matches!(spool.writer.append(&[body(minute)], vec![]), Err(AppendError::Full { .. })));
+    let mut camera = checkpoint(minute, None);
+    camera.state = Some(vec![0; 9_000]);
+    let again = spool.writer.append(&[body(minute)], vec![camera]);
+    assert!(matches!(again, Err(AppendError::Full { .. })), "{again:?}");
     assert_eq!(delivered(&spool.shared), ((0..minute).collect(), 0));
     let everything = Mark { epoch: spool.writer.epoch(), sequence: u64::try_from(minute).expect("positive") };
     spool.shared.acknowledge(everything);
