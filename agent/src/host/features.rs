@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use driftglass_protocol::feature::{CATALOGUE, FeatureValues};
 use serde_json::{Map, Value, json};
@@ -60,7 +60,7 @@ pub fn features(files: &[PathBuf], format: Format, out: &mut impl Write) -> io::
     Ok(complete)
 }
 
-fn measure(decoder: &mut Decoder, path: &PathBuf) -> Result<FeatureValues, Box<dyn std::error::Error>> {
+fn measure(decoder: &mut Decoder, path: &Path) -> Result<FeatureValues, Box<dyn std::error::Error>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -69,7 +69,7 @@ fn measure(decoder: &mut Decoder, path: &PathBuf) -> Result<FeatureValues, Box<d
     Ok(*decoder.measure(&bytes)?.values())
 }
 
-fn table(path: &PathBuf, values: &FeatureValues, out: &mut impl Write) -> io::Result<()> {
+fn table(path: &Path, values: &FeatureValues, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", path.display())?;
     for (spec, value) in values.iter() {
         let shown = value.map_or_else(|| "-".into(), |value| format!("{:.4}", value.to_f64()));
@@ -78,7 +78,7 @@ fn table(path: &PathBuf, values: &FeatureValues, out: &mut impl Write) -> io::Re
     Ok(())
 }
 
-fn csv(path: &PathBuf, values: &FeatureValues, out: &mut impl Write) -> io::Result<()> {
+fn csv(path: &Path, values: &FeatureValues, out: &mut impl Write) -> io::Result<()> {
     let name = path.display().to_string();
     if name.contains([',', '"', '\n', '\r']) {
         write!(out, "\"{}\"", name.replace('"', "\"\""))?;
@@ -94,7 +94,7 @@ fn csv(path: &PathBuf, values: &FeatureValues, out: &mut impl Write) -> io::Resu
     writeln!(out)
 }
 
-fn object(path: &PathBuf, values: &FeatureValues) -> Value {
+fn object(path: &Path, values: &FeatureValues) -> Value {
     let features: Map<String, Value> =
         values.iter().map(|(spec, value)| (spec.name.into(), json!(value.map(|value| value.to_f64())))).collect();
     json!({ "file": path.display().to_string(), "features": features })

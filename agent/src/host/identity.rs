@@ -88,9 +88,9 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
         /// Who the certificate names.
-        certificate: DeviceId,
+        certificate: Box<DeviceId>,
         /// Who the configuration names.
-        configured: DeviceId,
+        configured: Box<DeviceId>,
     },
 }
 
@@ -106,8 +106,8 @@ pub fn load(state_dir: &Path, device: &DeviceId, trust_domain: &str) -> Result<C
     let key = key(&folder.join("key.pem"))?;
     let named = certificate_device(&certificate_path, &chain, trust_domain)?;
     if named != *device {
-        let configured = device.clone();
-        return Err(IdentityError::OtherDevice { path: certificate_path, certificate: named, configured });
+        let (certificate, configured) = (Box::new(named), Box::new(device.clone()));
+        return Err(IdentityError::OtherDevice { path: certificate_path, certificate, configured });
     }
     Ok(Credentials { chain, key, authorities })
 }

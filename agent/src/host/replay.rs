@@ -2,7 +2,6 @@
 //!
 //! A replay has no position: what was sent of an interrupted one stays sent, and starting it again counts those frames again.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +56,7 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
         window: config.window(),
         // Every recorded frame counts, so a rate to thin to would only leave some out.
         rate: None,
-        predictions: replay.predictions.unwrap_or_else(BTreeMap::new),
+        predictions: replay.predictions.unwrap_or_default(),
     };
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };

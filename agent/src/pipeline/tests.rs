@@ -40,7 +40,8 @@ impl Clockwork {
 }
 
 fn picture(seed: u8) -> Vec<u8> {
-    let image = image::GrayImage::from_fn(64, 48, |x, y| image::Luma([((x * 3 + y * 5) as u8).wrapping_add(seed)]));
+    let image =
+        image::GrayImage::from_fn(64, 48, |x, y| image::Luma([(x * 3 + y * 5).to_le_bytes()[0].wrapping_add(seed)]));
     let mut bytes = Vec::new();
     image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("encoded");
     bytes

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftglass_protocol::limit::{FRAME_BYTES, FRAME_HEADER_BYTES};
@@ -129,15 +129,9 @@ impl Reader {
 }
 
 /// Reads the frame at `offset` into `buffer` and returns its length.
-fn read_frame(
-    file: &File,
-    path: &PathBuf,
-    offset: u64,
-    committed: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<usize, ReadError> {
-    let disk = |source| ReadError::Disk { path: path.clone(), source };
-    let damaged = |error| ReadError::Damaged { path: path.clone(), offset, error };
+fn read_frame(file: &File, path: &Path, offset: u64, committed: u64, buffer: &mut Vec<u8>) -> Result<usize, ReadError> {
+    let disk = |source| ReadError::Disk { path: path.to_path_buf(), source };
+    let damaged = |error| ReadError::Damaged { path: path.to_path_buf(), offset, error };
     let mut header = [0; FRAME_HEADER_BYTES];
     file.read_exact_at(&mut header, offset).map_err(disk)?;
     let declared = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
