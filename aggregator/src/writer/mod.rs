@@ -12,8 +12,10 @@ mod tests;
 mod thread;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,6 +32,18 @@ use self::thread::WriterThread;
 pub(crate) use self::thread::restore;
 use crate::ledger::{Decide, Event, Outcome};
 use crate::store::{Greeting, Store, StoreError};
+
+/// The answer to a record in the queue: what became of it, once that is durable.
+#[derive(Debug)]
+pub struct Ticket(oneshot::Receiver<Outcome>);
+
+impl Future for Ticket {
+    type Output = Result<Outcome, WriterGone>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map_err(|_| WriterGone)
+    }
+}
 
 /// How the writer groups and bounds its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +167,15 @@ impl Writer {
         self.ask(|answer| Command::Submit { device, frame, answer: Reply::new(answer) }).await
     }
 
+    /// The same in two steps, for a caller that hands in many: when this returns the record has its place in the queue, and
+    /// records are judged in that order.
+    ///
+    /// # Errors
+    /// Where the writer has ended.
+    pub async fn enqueue(&self, device: DeviceId, frame: Vec<u8>) -> Result<Ticket, WriterGone> {
+        self.send(|answer| Command::Submit { device, frame, answer: Reply::new(answer) }).await.map(Ticket)
+    }
+
     /// The durable mark of a device; the zero mark for one never heard of.
     ///
     /// # Errors
@@ -212,10 +235,17 @@ impl Writer {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, WriterGone> {
+        self.send(command).await?.await.map_err(|_| WriterGone)
+    }
+
+    async fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<oneshot::Receiver<T>, WriterGone> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| WriterGone)?;
         let (sender, answer) = oneshot::channel();
         // There is a place for every permit, so the queue is never full here.
         self.queue.try_send(Queued { command: command(sender), _room: room }).map_err(|_| WriterGone)?;
-        answer.await.map_err(|_| WriterGone)
+        Ok(answer)
     }
 }
