@@ -6,6 +6,7 @@
 //! Deliberately absent: animation, orientation tags (the picture is measured as the sensor delivered it), colour profiles.
 
 mod dct;
+mod entropy;
 mod jpeg_header;
 
 use std::io::Cursor;
@@ -17,7 +18,7 @@ use thiserror::Error;
 
 use crate::feature::{Measurements, Measurer};
 use crate::frame::{Block, BlockRow, FrameError, FrameFacts, MAX_SIDE, PictureSize, Steps};
-use dct::Quantiser;
+use dct::Transform;
 
 /// Most memory for the pixels of one picture, in bytes: the largest picture in 8-bit RGB.
 const MAX_ALLOCATION: u64 = MAX_SIDE as u64 * MAX_SIDE as u64 * 3;
@@ -128,26 +129,20 @@ impl Decoder {
         let encoded_bytes = Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if jpeg_header::is_jpeg(bytes) {
             let header = jpeg_header::parse(bytes)?;
-            let size = PictureSize::new(header.width, header.height)?;
             let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
-            let layout = self.read(decoder, size)?;
+            let layout = self.read(decoder, header.size)?;
             let quantisation_sum = header.luma_table.map(|table| table.iter().map(|&step| u32::from(step)).sum());
             let facts = FrameFacts { encoded_bytes, quantisation_sum, steps: None };
-            measure_pixels(
-                &mut self.strip,
-                size,
-                &self.pixels,
-                layout,
-                &Quantiser::new(header.luma_table.as_ref()),
-                facts,
-            )
+            self.strip.transform.set_table(header.luma_table.as_ref());
+            measure_pixels(&mut self.strip, header.size, &self.pixels, layout, facts)
         } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(undecodable)?;
             let (width, height) = decoder.dimensions();
             let size = PictureSize::new(width, height)?;
             let layout = self.read(decoder, size)?;
             let facts = FrameFacts { encoded_bytes, ..FrameFacts::default() };
-            measure_pixels(&mut self.strip, size, &self.pixels, layout, &Quantiser::new(None), facts)
+            self.strip.transform.set_table(None);
+            measure_pixels(&mut self.strip, size, &self.pixels, layout, facts)
         } else {
             let mut first = [0; 4];
             for (slot, &byte) in first.iter_mut().zip(bytes) {
@@ -166,7 +161,8 @@ impl Decoder {
         if rgb.len() != width as usize * height as usize * 3 {
             return Err(DecodeError::PixelCount { width, height, got: rgb.len() });
         }
-        measure_pixels(&mut self.strip, size, rgb, Layout::Rgb, &Quantiser::new(None), FrameFacts::default())
+        self.strip.transform.set_table(None);
+        measure_pixels(&mut self.strip, size, rgb, Layout::Rgb, FrameFacts::default())
     }
 
     /// Reads all pixels into the buffer, as 8-bit grey or RGB.
@@ -215,6 +211,7 @@ struct Strip {
     cb: [Vec<u8>; 2],
     cr: [Vec<u8>; 2],
     blocks: Vec<Block>,
+    transform: Transform,
 }
 
 impl Strip {
@@ -269,7 +266,7 @@ impl Strip {
     }
 
     /// Quarter-scale luma, coefficients and steps from the luma at full resolution.
-    fn finish(&mut self, quantiser: &Quantiser, steps: &mut Steps, is_first: bool) {
+    fn finish(&mut self, steps: &mut Steps, is_first: bool) {
         for (half, quarter) in self.quarter.iter_mut().enumerate() {
             let [r0, r1, r2, r3] = [0, 1, 2, 3].map(|i| self.luma[4 * half + i].as_chunks::<4>().0.iter());
             for (mean, (((a, b), c), d)) in quarter.iter_mut().zip(r0.zip(r1).zip(r2).zip(r3)) {
@@ -277,12 +274,7 @@ impl Strip {
                 *mean = u8::try_from((sum + 8) / 16).unwrap_or(u8::MAX);
             }
         }
-        let [mut r0, mut r1, mut r2, mut r3, mut r4, mut r5, mut r6, mut r7] =
-            self.luma.each_ref().map(|row| row.as_chunks::<8>().0.iter());
-        for block in &mut self.blocks {
-            let rows = [&mut r0, &mut r1, &mut r2, &mut r3, &mut r4, &mut r5, &mut r6, &mut r7];
-            *block = quantiser.block(&rows.map(|row| row.next().copied().unwrap_or_default()));
-        }
+        self.transform.blocks(&self.luma, &mut self.blocks);
         self.count_steps(steps, is_first);
         let [.., last] = &self.luma;
         self.above.copy_from_slice(last);
@@ -337,7 +329,6 @@ fn measure_pixels(
     size: PictureSize,
     pixels: &[u8],
     layout: Layout,
-    quantiser: &Quantiser,
     mut facts: FrameFacts,
 ) -> Result<Measurements, DecodeError> {
     strip.resize(size);
@@ -350,9 +341,14 @@ fn measure_pixels(
             Layout::Rgb => strip.load_rgb(rows),
             Layout::Grey => strip.load_grey(rows),
         }
-        strip.finish(quantiser, &mut steps, index == 0);
+        strip.finish(&mut steps, index == 0);
         measurer.add(&strip.row()?)?;
     }
     facts.steps = Some(steps);
     Ok(measurer.finish(&facts)?)
 }
+
+#[cfg(test)]
+mod scene_tests;
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,24 @@
 #![cfg_attr(not(feature = "host"), no_std)]
 
 #[cfg(feature = "host")]
+pub mod config;
+#[cfg(feature = "host")]
 pub mod decode;
 #[cfg(feature = "host")]
 pub mod fault;
 pub mod feature;
 pub mod frame;
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
+pub mod pipeline;
+pub mod sampler;
+#[cfg(feature = "host")]
+pub mod source;
+#[cfg(feature = "host")]
+pub mod spool;
+#[cfg(feature = "host")]
+pub mod telemetry;
+#[cfg(feature = "host")]
+pub mod uplink;
+pub mod window;

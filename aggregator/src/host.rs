@@ -3,11 +3,13 @@
 //! Must hold: nothing here decides anything about records or cameras. Start-up has one order (configuration, identity, store,
 //! ingest, HTTP) and each step that fails names what was asked for and what would help.
 
+mod alerts;
 mod clock;
-mod core;
 mod credentials;
+mod ledger;
 mod quic;
 mod serve;
+mod stopwatch;
 mod systemd;
 mod telemetry;
 

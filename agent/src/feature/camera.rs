@@ -108,3 +108,154 @@ impl CameraState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::{Measurer, STATE_BYTES, StateError};
+    use crate::frame::{Block, BlockRow, FrameFacts, PictureSize};
+
+    extern crate std;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    fn frame(width: u32, level: u8) -> Measurements {
+        let size = PictureSize::new(width, 72).expect("valid");
+        let wide = size.blocks_wide() as usize;
+        let mut measurer = Measurer::new(size);
+        for y in 0..9_u8 {
+            let pixels: Vec<u8> =
+                (0..2 * wide).map(|x| level + 40 * u8::from((x / 3 + usize::from(y)) % 2 == 0)).collect();
+            let chroma = std::vec![128; 2 * wide];
+            let blocks = std::vec![Block { dc: 8 * u16::from(level), middle: 50, ..Block::default() }; wide];
+            let row = BlockRow::new([&pixels; 2], [&chroma; 2], [&chroma; 2], &blocks).expect("lengths agree");
+            measurer.add(&row).expect("fits");
+        }
+        measurer.finish(&FrameFacts::default()).expect("complete")
+    }
+
+    const COMPARING: [Feature; 3] = [Feature::ReferenceCorrelation, Feature::HashDistance, Feature::TileLoss];
+
+    fn learned() -> CameraState {
+        let mut state = CameraState::new();
+        for _ in 0..REFERENCE_FRAMES {
+            state.observe(&frame(128, 60));
+        }
+        state
+    }
+
+    fn bytes(state: &CameraState) -> Vec<u8> {
+        let mut out = [0; STATE_BYTES];
+        let length = state.to_bytes(&mut out);
+        out[..length].to_vec()
+    }
+
+    #[test]
+    fn features_that_compare_begin_once_the_reference_is_complete_and_it_stays() {
+        let mut state = CameraState::new();
+        for _ in 0..REFERENCE_FRAMES {
+            assert!(state.reference().is_none());
+            let values = state.observe(&frame(128, 60));
+            assert!(COMPARING.iter().all(|&feature| values.get(feature).is_none()));
+        }
+        let before = state.reference().expect("complete").clone();
+        for level in 0..100 {
+            let values = state.observe(&frame(128, level));
+            assert!(COMPARING.iter().all(|&feature| values.get(feature).is_some()));
+        }
+        assert_eq!(state.reference(), Some(&before));
+    }
+
+    #[test]
+    fn the_first_frame_has_no_change_a_frozen_one_none_and_one_of_another_size_no_measure() {
+        let mut state = CameraState::new();
+        let mut change =
+            |width, level| state.observe(&frame(width, level)).get(Feature::ChangeFraction).map(|v| v.to_f64());
+        assert_eq!(change(128, 60), None);
+        assert_eq!(change(128, 60), Some(0.0));
+        assert_eq!(change(128, 61), Some(1.0));
+        assert_eq!(change(136, 61), None);
+        assert_eq!(change(136, 61), Some(0.0));
+    }
+
+    #[test]
+    fn a_stray_frame_of_another_size_keeps_the_reference_and_a_lasting_change_restarts_it() {
+        let mut state = learned();
+        for _ in 1..RESTART_FRAMES {
+            let values = state.observe(&frame(136, 60));
+            assert!(COMPARING.iter().all(|&feature| values.get(feature).is_none()));
+        }
+        state.observe(&frame(128, 60));
+        assert!(state.reference().is_some(), "the stray frames are forgotten");
+        for _ in 0..RESTART_FRAMES {
+            state.observe(&frame(136, 60));
+        }
+        assert!(state.reference().is_none(), "the new size is here to stay");
+        for _ in 0..REFERENCE_FRAMES {
+            state.observe(&frame(136, 60));
+        }
+        assert_eq!(state.reference().map(|reference| reference.size().width()), Some(136));
+    }
+
+    #[test]
+    fn a_reference_that_was_handed_in_is_never_replaced() {
+        let reference = learned().reference().expect("complete").clone();
+        let mut state = CameraState::with_reference(reference.clone());
+        assert!(state.observe(&frame(128, 90)).get(Feature::HashDistance).is_some());
+        for _ in 0..3 * REFERENCE_FRAMES {
+            state.observe(&frame(136, 60));
+        }
+        assert_eq!(state.reference(), Some(&reference));
+    }
+
+    #[test]
+    fn a_state_survives_its_bytes_at_every_stage() {
+        let mut state = CameraState::new();
+        for _ in 0..REFERENCE_FRAMES + 3 {
+            let read = CameraState::from_bytes(&bytes(&state)).expect("own bytes");
+            assert_eq!(read.knowledge, state.knowledge);
+            state.observe(&frame(128, 60));
+        }
+        let pinned = CameraState::with_reference(state.reference().expect("complete").clone());
+        assert_eq!(CameraState::from_bytes(&bytes(&pinned)).expect("own bytes").knowledge, pinned.knowledge);
+    }
+
+    #[test]
+    fn every_way_a_state_can_be_wrong_has_its_own_error() {
+        let good = bytes(&learned());
+        let altered = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            CameraState::from_bytes(&bytes).map(|_| ())
+        };
+        assert_eq!(altered(0, 9), Err(StateError::Version { got: 9 }));
+        assert_eq!(altered(1, 7), Err(StateError::Kind { got: 7 }));
+        assert!(matches!(altered(3, 255), Err(StateError::Size(_))));
+        let short = CameraState::from_bytes(&good[..good.len() - 1]).map(|_| ());
+        assert_eq!(short, Err(StateError::Length { expected: good.len(), got: good.len() - 1 }));
+        assert_eq!(CameraState::from_bytes(&[]).map(|_| ()), Err(StateError::Length { expected: 10, got: 0 }));
+        let mut learning = CameraState::new();
+        learning.observe(&frame(128, 60));
+        let mut bytes = bytes(&learning);
+        bytes[17] = 1;
+        assert_eq!(CameraState::from_bytes(&bytes).map(|_| ()), Err(StateError::Sums { frames: 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_and_what_is_read_is_written_alike(
+            header in prop::array::uniform10(0_u8..6),
+            fill in any::<u8>(),
+            length in prop::sample::select(std::vec![0, 9, 10, 2282, STATE_BYTES]),
+        ) {
+            let mut input = std::vec![fill; length];
+            for (slot, byte) in input.iter_mut().zip(header) {
+                *slot = byte;
+            }
+            if let Ok(mut state) = CameraState::from_bytes(&input) {
+                prop_assert_eq!(bytes(&state), input);
+                state.observe(&frame(128, 60));
+            }
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod camera;
 mod cells;
 mod change;
 mod chroma;
+mod correlation;
 mod luma;
 mod reference;
 mod spectrum;

@@ -4,7 +4,8 @@ use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::unit::Fixed;
 
 use super::Measurements;
-use super::cells::{Cells, Detail, HASH, HashGrid, THUMBNAIL, TILES, Thumbnail};
+use super::cells::{Cells, Detail, HASH, HashGrid, THUMBNAIL, TILES};
+use super::correlation::correlation;
 use super::luma::ratio;
 use crate::frame::PictureSize;
 
@@ -118,30 +119,6 @@ fn mean<N: Copy + Default + TryFrom<u64>, const W: usize, const H: usize>(
     sums.map(|row| row.map(|sum| N::try_from(sum / frames.max(1)).unwrap_or_default()))
 }
 
-/// Zero-mean normalised cross-correlation; `None` where the reference has no structure, 0 where only the frame has none.
-fn correlation(reference: &Thumbnail, frame: &Thumbnail) -> Option<Fixed> {
-    const CELLS: i64 = 32 * 18;
-    let total = |cells: &Thumbnail| cells.iter().flatten().map(|&cell| i64::from(cell)).sum::<i64>();
-    let (reference_total, frame_total) = (total(reference), total(frame));
-    let (mut product, mut reference_square, mut frame_square) = (0_i64, 0_i64, 0_i64);
-    for (&r, &f) in reference.iter().flatten().zip(frame.iter().flatten()) {
-        let (r, f) = (i64::from(r) - reference_total / CELLS, i64::from(f) - frame_total / CELLS);
-        product += r * f;
-        reference_square += r * r;
-        frame_square += f * f;
-    }
-    normalised(product, reference_square, frame_square)
-}
-
-/// `product / √(reference · frame)`.
-fn normalised(product: i64, reference: i64, frame: i64) -> Option<Fixed> {
-    if reference == 0 {
-        return None;
-    }
-    let norm = (u128::from(reference.unsigned_abs()) * u128::from(frame.unsigned_abs())).isqrt();
-    Some(Fixed::from_ratio(product, u64::try_from(norm).unwrap_or(u64::MAX)))
-}
-
 /// Bits of the difference hash (is a cell darker than its right neighbour?) that differ.
 fn hash_distance(reference: &HashGrid, frame: &HashGrid) -> Fixed {
     let mut differing = 0;
@@ -163,4 +140,91 @@ fn tile_loss(reference: &Detail, frame: &Detail) -> Option<Fixed> {
         }
     }
     (telling >= LEAST_TILES).then(|| ratio(lost, telling))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feature::Measurer;
+    use crate::frame::{Block, BlockRow, FrameFacts};
+
+    extern crate std;
+    use std::vec::Vec;
+
+    /// 128x72 pixels: every tile is one block, every thumbnail cell one quarter-scale pixel.
+    fn frame(luma: impl Fn(usize, usize) -> u8, detail: impl Fn(usize, usize) -> u16) -> Measurements {
+        let size = PictureSize::new(128, 72).expect("valid");
+        let mut measurer = Measurer::new(size);
+        for y in 0..9 {
+            let rows: [Vec<u8>; 2] = [2 * y, 2 * y + 1].map(|y| (0..32).map(|x| luma(x, y)).collect());
+            let rows: [&[u8]; 2] = [&rows[0], &rows[1]];
+            let blocks: Vec<Block> = (0..16).map(|x| Block { middle: detail(x, y), ..Block::default() }).collect();
+            let row = BlockRow::new(rows, [&[128; 32]; 2], [&[128; 32]; 2], &blocks).expect("lengths agree");
+            measurer.add(&row).expect("fits");
+        }
+        measurer.finish(&FrameFacts::default()).expect("complete")
+    }
+
+    fn ramp(x: usize, _: usize) -> u8 {
+        u8::try_from(4 * x).expect("below 128")
+    }
+
+    fn values(reference: &Reference, frame: &Measurements) -> FeatureValues {
+        let mut values = FeatureValues::default();
+        reference.compare(frame, &mut values);
+        values
+    }
+
+    fn learned(frames: &[Measurements]) -> Reference {
+        let mut learner = ReferenceLearner::new();
+        for frame in frames {
+            assert!(learner.learn(frame));
+        }
+        learner.reference().expect("learned")
+    }
+
+    #[test]
+    fn a_frame_is_at_no_distance_from_itself_and_all_bits_flip_in_a_mirror() {
+        let reference = learned(&[frame(ramp, |_, _| 100)]);
+        let same = values(&reference, &frame(ramp, |_, _| 100));
+        assert_eq!(same.get(Feature::HashDistance), Some(Fixed::ZERO));
+        assert_eq!(same.get(Feature::TileLoss), Some(Fixed::ZERO));
+        let mirrored = values(&reference, &frame(|x, y| ramp(31 - x, y), |_, _| 100));
+        assert_eq!(mirrored.get(Feature::HashDistance), Some(Fixed::from_int(256)));
+    }
+
+    #[test]
+    fn tiles_below_35_percent_of_their_detail_are_lost_and_even_tiles_do_not_count() {
+        // Rows 0 to 7 have detail, row 8 has none; in the frame, rows 0 and 1 fall to 34 and 35 percent.
+        let reference = learned(&[frame(ramp, |_, y| if y < 8 { 100 } else { 7 })]);
+        let frame = frame(ramp, |_, y| match y {
+            0 => 34,
+            1 => 35,
+            8 => 0,
+            _ => 100,
+        });
+        assert_eq!(values(&reference, &frame).get(Feature::TileLoss).map(Fixed::to_f64), Some(0.125));
+    }
+
+    #[test]
+    fn a_scene_without_detail_has_no_tile_loss() {
+        let even = frame(ramp, |_, _| 7);
+        assert_eq!(values(&learned(core::slice::from_ref(&even)), &even).get(Feature::TileLoss), None);
+    }
+
+    #[test]
+    fn the_reference_is_the_mean_of_its_frames_and_other_sizes_are_left_out() {
+        let (dark, bright) = (frame(|_, _| 20, |_, _| 10), frame(|_, _| 30, |_, _| 30));
+        let reference = learned(&[dark.clone(), bright]);
+        assert_eq!(reference.cells.thumbnail, [[25 << 8; 32]; 18]);
+        assert_eq!(reference.cells.detail, [[20 << 4; 16]; 9]);
+        let mut learner = ReferenceLearner::new();
+        assert_eq!(learner.reference(), None);
+        learner.learn(&dark);
+        let mut other = dark;
+        other.size = PictureSize::new(136, 72).expect("valid");
+        assert!(!learner.learn(&other));
+        assert_eq!(learner.frames(), 1);
+        assert_eq!(values(&reference, &other), FeatureValues::default());
+    }
 }

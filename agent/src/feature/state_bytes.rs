@@ -47,7 +47,7 @@ pub enum StateError {
     /// A picture size that cannot be.
     #[error("camera state has no valid picture size")]
     Size(#[from] FrameError),
-    /// A learner's sums exceed what its number of frames can add up to, or its number of frames does not fit its size.
+    /// Sums exceed what the number of frames can add up to, or that number does not fit the kind or the size.
     #[error("camera state does not add up for {frames} frames")]
     Sums {
         /// The number of frames found.
@@ -99,6 +99,9 @@ impl CameraState {
         }
         let (width, height) = (u16::from_le_bytes(reader.take()), u16::from_le_bytes(reader.take()));
         let frames = u32::from_le_bytes(reader.take());
+        if kind != 1 && frames != 0 {
+            return Err(StateError::Sums { frames });
+        }
         let size = |()| PictureSize::new(u32::from(width), u32::from(height));
         let knowledge = match kind {
             1 => {

@@ -21,6 +21,7 @@ use crate::alert::{Alert, AlertState, HistoryEntry, MovedFeature, Scope};
 use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, compare};
 use crate::diagnose;
 use crate::evidence::fdr;
+use crate::ledger::Decide;
 
 /// Most windows a baseline is taken from: a day of minutes.
 const LEARNING_WINDOWS_MAX: usize = 1_500;
@@ -76,17 +77,12 @@ impl Core {
     pub const fn new(settings: Settings) -> Self {
         Self { settings, cameras: BTreeMap::new(), alerts: BTreeMap::new(), next_alert_id: 1 }
     }
+}
 
-    /// Takes back what was kept of a camera.
-    ///
-    /// # Errors
-    /// [`StateError`] where the bytes are not ours.
-    pub fn restore(
-        &mut self,
-        camera: CameraId,
-        state: &[u8],
-        baseline: Option<(u32, &[u8])>,
-    ) -> Result<(), StateError> {
+impl Decide for Core {
+    type StateError = StateError;
+
+    fn restore(&mut self, camera: CameraId, state: &[u8], baseline: Option<(u32, &[u8])>) -> Result<(), StateError> {
         let state: CameraState = postcard::from_bytes(state)
             .map_err(|error| StateError::Camera { camera: Box::new(camera.clone()), error })?;
         let baseline = match baseline {
@@ -100,24 +96,16 @@ impl Core {
         Ok(())
     }
 
-    /// Takes back an alert that is not resolved, or belongs to an epoch that is not over.
-    pub fn restore_alert(&mut self, alert: Alert) {
+    fn restore_alert(&mut self, alert: Alert) {
         self.next_alert_id = self.next_alert_id.max(alert.id.saturating_add(1));
         self.alerts.insert(alert.id, alert);
     }
 
-    /// The number the next alert gets; numbers are never used twice.
-    pub fn set_next_alert_id(&mut self, id: u64) {
+    fn set_next_alert_id(&mut self, id: u64) {
         self.next_alert_id = self.next_alert_id.max(id);
     }
 
-    /// Takes in one window that has just been counted, and returns what follows from it.
-    ///
-    /// A window that is not newer than the newest one of its camera is too late to be evidence and changes nothing.
-    ///
-    /// # Errors
-    /// What the store reports while earlier windows are read; nothing has changed then but this core, which must be restored.
-    pub fn observe<H: History>(
+    fn observe<H: History>(
         &mut self,
         id: &CameraId,
         window: &CountedWindow,
@@ -126,6 +114,7 @@ impl Core {
         let start = window.window.start;
         let known = self.cameras.contains_key(id);
         let camera = self.cameras.entry(id.clone()).or_insert_with(|| Camera::new(start));
+        // A window that is not newer than its camera's newest is too late to be evidence; it is counted and changes nothing here.
         if window.quality.frames == 0 || (known && start <= camera.state.newest) {
             return Ok(if known { Vec::new() } else { vec![kept(id, camera)] });
         }
@@ -141,7 +130,9 @@ impl Core {
         }
         Ok(changes)
     }
+}
 
+impl Core {
     /// Adds a window to the evidence and moves alerts.
     fn gather<H: History>(
         &mut self,
@@ -255,8 +246,8 @@ impl Core {
         } else {
             return None;
         };
-        open.resolved = state == AlertState::Resolved;
         let alert = self.alerts.get_mut(&open.id)?;
+        open.resolved = state == AlertState::Resolved;
         alert.state = state;
         alert.history.push(entry(at, state, note));
         Some(Change::Alert(alert.clone()))

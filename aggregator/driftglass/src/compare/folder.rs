@@ -91,7 +91,8 @@ impl Measured {
 
     /// The values of every frame, in order, held against a reference picture.
     pub(crate) fn values(&self, reference: Option<&Reference>) -> Vec<FeatureValues> {
-        let mut state = reference.map_or_else(CameraState::new, |reference| CameraState::with_reference(reference.clone()));
+        let mut state =
+            reference.map_or_else(CameraState::new, |reference| CameraState::with_reference(reference.clone()));
         self.frames.iter().map(|frame| state.observe(frame)).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! `driftglass compare`: a drift report of two folders, without a server.
 
 mod folder;
+mod page;
 mod report;
 
 use std::fs;

@@ -1,0 +1,490 @@
+//! The agent's settings: flags over `DRIFTGLASS_*` over the file over defaults, checked once, all faults at once.
+//!
+//! A value of [`Config`] is right by construction: its fields are private and the only way to one is [`Config::resolve`]. The file is
+//! walked key by key instead of being decoded into a struct, because a decoder stops at the first fault and an operator wants
+//! them all.
+
+mod fault;
+mod section;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driftglass_protocol::id::{DeviceId, Name};
+use driftglass_protocol::summary::Model;
+use driftglass_protocol::unit::Millis;
+use toml::{Table, Value};
+
+pub use fault::{Fault, Faults};
+use section::Section;
+
+use crate::spool;
+use crate::window::FrameRate;
+
+/// Where the configuration is looked for unless said otherwise.
+pub const DEFAULT_FILE: &str = "/etc/driftglass/agent.toml";
+/// Most cameras of one agent.
+pub const MAX_CAMERAS: usize = 256;
+
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which time a file of a folder counts as taken at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventTime {
+    /// When it was last written.
+    #[default]
+    Modified,
+    /// When the agent took it.
+    Arrival,
+}
+
+/// A watched folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectorySource {
+    /// The folder.
+    pub path: PathBuf,
+    /// Sampling rate; without one every file counts.
+    pub rate: Option<FrameRate>,
+    /// Where event time comes from.
+    pub time: EventTime,
+}
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraConfig {
+    /// Its name.
+    pub name: Name,
+    /// Where its frames come from.
+    pub source: DirectorySource,
+    /// The model watched on it.
+    pub model: Option<Model>,
+}
+
+/// Settings from flags and environment, which win over the file. Empty texts count as not given.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `site`
+    pub site: Option<String>,
+    /// `device`
+    pub device: Option<String>,
+    /// `state_dir`
+    pub state_dir: Option<String>,
+    /// `aggregator.address`
+    pub aggregator: Option<String>,
+    /// `telemetry.listen`
+    pub telemetry: Option<String>,
+    /// `log.level`
+    pub log_level: Option<String>,
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    device: DeviceId,
+    state_dir: PathBuf,
+    aggregator_host: String,
+    aggregator_port: u16,
+    server_name: String,
+    window: Millis,
+    spool_bytes: u64,
+    telemetry: SocketAddr,
+    trust_domain: String,
+    log_format: Option<LogFormat>,
+    log_level: String,
+    cameras: Vec<CameraConfig>,
+}
+
+impl Config {
+    /// Reads, merges and checks.
+    ///
+    /// # Errors
+    /// Every fault there is.
+    pub fn resolve(file: &Path, text: &str, overrides: &Overrides) -> Result<Self, Faults> {
+        let table = match text.parse::<Table>() {
+            Ok(table) => table,
+            Err(error) => {
+                let mut faults = Faults::new(file);
+                let line = error
+                    .span()
+                    .map_or(0, |span| text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1);
+                faults.add(format!("line {line}"), "", format!("TOML: {}", error.message()));
+                return Err(faults);
+            }
+        };
+        let mut faults = Faults::new(file);
+        let config = Self::from_table(with_overrides(table, overrides), &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    fn from_table(table: Table, faults: &mut Faults) -> Option<Self> {
+        let mut root = Section::new(table, String::new());
+        let site = root.required("site", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+        let device = root.required("device", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+        let state_dir = root.required("state_dir", "an absolute path", faults, absolute);
+
+        let mut section = root.section("aggregator", faults);
+        let address = section.required("address", "HOST:PORT", faults, host_and_port);
+        let server_name = section.optional("server_name", "a host name or IP address", faults, server_name);
+        section.finish(faults);
+
+        let mut section = root.section("window", faults);
+        let length = section.optional("length", "a duration from 1s to 24h, such as \"60s\"", faults, window_length);
+        section.finish(faults);
+
+        let mut section = root.section("spool", faults);
+        let max_bytes = section.optional("max_bytes", "a size of at least 1MiB, such as \"16MiB\"", faults, spool_size);
+        section.finish(faults);
+
+        let mut section = root.section("telemetry", faults);
+        let listen =
+            section.optional("listen", "a loopback IP address and port, such as \"127.0.0.1:9464\"", faults, loopback);
+        section.finish(faults);
+
+        let mut section = root.section("identity", faults);
+        let trust_domain =
+            section.optional("trust_domain", "a SPIFFE trust domain: a-z 0-9 . - _", faults, trust_domain);
+        section.finish(faults);
+
+        let mut section = root.section("log", faults);
+        let log_format = section.optional("format", "\"text\" or \"json\"", faults, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(String::new()),
+        });
+        let log_level = section.optional("level", LEVELS, faults, log_level);
+        section.finish(faults);
+
+        let cameras = cameras(&mut root, faults);
+        root.finish(faults);
+        let (host, port) = address?;
+        Some(Self {
+            device: DeviceId { site: site?, device: device? },
+            state_dir: state_dir?,
+            server_name: server_name.unwrap_or_else(|| host.clone()),
+            aggregator_host: host,
+            aggregator_port: port,
+            window: length.unwrap_or(Millis(60_000)),
+            spool_bytes: max_bytes.unwrap_or(16 << 20),
+            telemetry: listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
+            trust_domain: trust_domain.unwrap_or_else(|| "driftglass.local".into()),
+            log_format,
+            log_level: log_level.unwrap_or_else(|| "info".into()),
+            cameras,
+        })
+    }
+
+    /// The device this is.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        &self.device
+    }
+    /// The folder for everything that must outlive the process.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+    /// Host of the aggregator.
+    #[must_use]
+    pub fn aggregator_host(&self) -> &str {
+        &self.aggregator_host
+    }
+    /// UDP port of the aggregator.
+    #[must_use]
+    pub const fn aggregator_port(&self) -> u16 {
+        self.aggregator_port
+    }
+    /// The name the aggregator's certificate must bear.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        &self.server_name
+    }
+    /// Length of a window.
+    #[must_use]
+    pub const fn window(&self) -> Millis {
+        self.window
+    }
+    /// Limit of the spool in bytes.
+    #[must_use]
+    pub const fn spool_bytes(&self) -> u64 {
+        self.spool_bytes
+    }
+    /// Where metrics are served.
+    #[must_use]
+    pub const fn telemetry(&self) -> SocketAddr {
+        self.telemetry
+    }
+    /// The SPIFFE trust domain.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+    /// How log lines look, where the file says so.
+    #[must_use]
+    pub const fn log_format(&self) -> Option<LogFormat> {
+        self.log_format
+    }
+    /// Which log lines there are.
+    #[must_use]
+    pub fn log_level(&self) -> &str {
+        &self.log_level
+    }
+    /// The cameras.
+    #[must_use]
+    pub fn cameras(&self) -> &[CameraConfig] {
+        &self.cameras
+    }
+}
+
+const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
+const LEVELS: &str = "error, warn, info, debug or trace";
+const KINDS: &str = "\"directory\"";
+
+fn with_overrides(mut table: Table, overrides: &Overrides) -> Table {
+    let mut set = |section: Option<&str>, key: &str, value: &Option<String>| {
+        let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { return };
+        let target = match section {
+            None => Some(&mut table),
+            Some(section) => table.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut(),
+        };
+        if let Some(target) = target {
+            target.insert(key.into(), Value::String(value.clone()));
+        }
+    };
+    set(None, "site", &overrides.site);
+    set(None, "device", &overrides.device);
+    set(None, "state_dir", &overrides.state_dir);
+    set(Some("aggregator"), "address", &overrides.aggregator);
+    set(Some("telemetry"), "listen", &overrides.telemetry);
+    set(Some("log"), "level", &overrides.log_level);
+    table
+}
+
+fn cameras(root: &mut Section, faults: &mut Faults) -> Vec<CameraConfig> {
+    let mut cameras = Vec::new();
+    let mut names = BTreeSet::new();
+    let tables = root.tables("camera", faults);
+    if tables.len() > MAX_CAMERAS {
+        faults.add("camera".into(), tables.len().to_string(), format!("at most {MAX_CAMERAS} cameras an agent"));
+    }
+    for mut camera in tables {
+        let name = camera.required("name", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            faults.add(camera.key("name"), name.to_string(), "a name no other camera has".into());
+        }
+        let mut section = camera.section("source", faults);
+        let source = source(&mut section, faults);
+        section.finish(faults);
+        let model = camera.has("model").then(|| {
+            let mut section = camera.section("model", faults);
+            let name = section.required("name", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+            let version =
+                section.required("version", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
+            section.finish(faults);
+            Some(Model { name: name?, version: version? })
+        });
+        camera.finish(faults);
+        if let (Some(name), Some(source)) = (name, source) {
+            cameras.push(CameraConfig { name, source, model: model.flatten() });
+        }
+    }
+    cameras
+}
+
+fn source(section: &mut Section, faults: &mut Faults) -> Option<DirectorySource> {
+    let kind = section.required("kind", KINDS, faults, |text| match text {
+        "directory" => Ok(true),
+        "snapshot" | "mjpeg" | "rtsp" | "v4l2" | "push" | "inference" => {
+            Err(format!("the kind \"{text}\" is not available in this release"))
+        }
+        _ => Err(String::new()),
+    });
+    if kind.is_none() {
+        // What else a kind we don't have would take is not ours to judge.
+        section.forget();
+        return None;
+    }
+    let path = section.required("path", "an absolute path", faults, absolute);
+    let rate = section.number("fps", "a number from 0.001 to 1000", faults, frame_rate);
+    let time = section.optional("time", "\"mtime\" or \"arrival\"", faults, |text| match text {
+        "mtime" => Ok(EventTime::Modified),
+        "arrival" => Ok(EventTime::Arrival),
+        _ => Err(String::new()),
+    });
+    Some(DirectorySource { path: path?, rate, time: time.unwrap_or_default() })
+}
+
+/// A rate in frames per second, as the file and the flags give it.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie in 0.001..=1000 first")]
+pub fn frame_rate(fps: f64) -> Option<FrameRate> {
+    if !(0.001..=1000.0).contains(&fps) {
+        return None;
+    }
+    FrameRate::from_millihertz((fps * 1000.0).round() as u32)
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("the path is relative".into()) }
+}
+
+fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|&port| port > 0).ok_or("the port is not a number from 1 to 65535")?;
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Err("the host is missing".into());
+    }
+    Ok((host.into(), port))
+}
+
+fn server_name(text: &str) -> Result<String, String> {
+    rustls::pki_types::ServerName::try_from(text).map(|_| text.to_string()).map_err(|error| error.to_string())
+}
+
+fn window_length(text: &str) -> Result<Millis, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&length) {
+        return Err(String::new());
+    }
+    u32::try_from(length.as_millis()).map(Millis).map_err(|error| error.to_string())
+}
+
+fn spool_size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<bytesize::ByteSize>()?.as_u64();
+    if size < spool::MIN_BYTES { Err(String::new()) } else { Ok(size) }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| String::new())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("metrics are not protected, so they stay on this machine".into())
+    }
+}
+
+fn trust_domain(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(allowed) {
+        Ok(text.into())
+    } else {
+        Err(String::new())
+    }
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    match text {
+        "error" | "warn" | "info" | "debug" | "trace" => Ok(text.into()),
+        _ => Err(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        site = "store-12"
+        device = "gw-01"
+        state_dir = "/var/lib/driftglass-agent"
+        [aggregator]
+        address = "aggregator.example:4433"
+        [window]
+        length = "60s"
+        [spool]
+        max_bytes = "16MiB"
+        [telemetry]
+        listen = "127.0.0.1:9464"
+        [[camera]]
+        name = "entrance"
+        source = { kind = "directory", path = "/var/spool/frames", fps = 1 }
+        model = { name = "people-detector", version = "3.2.0" }
+    "#;
+
+    fn resolve(text: &str, overrides: &Overrides) -> Result<Config, Faults> {
+        Config::resolve(Path::new("agent.toml"), text, overrides)
+    }
+
+    #[test]
+    fn the_documented_example_is_accepted_and_flags_win() {
+        let config = resolve(GOOD, &Overrides::default()).expect("good");
+        assert_eq!(config.device().to_string(), "store-12/gw-01");
+        assert_eq!((config.window(), config.spool_bytes()), (Millis(60_000), 16 << 20));
+        assert_eq!(config.cameras()[0].source.rate, FrameRate::from_millihertz(1_000));
+        assert_eq!(config.server_name(), "aggregator.example");
+        let overrides =
+            Overrides { aggregator: Some("[::1]:9".into()), site: Some("s".into()), ..Overrides::default() };
+        let config = resolve(GOOD, &overrides).expect("good");
+        assert_eq!((config.aggregator_host(), config.aggregator_port()), ("::1", 9));
+        assert_eq!(config.device().to_string(), "s/gw-01");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_key_value_and_what_is_allowed() {
+        let text = r#"
+            site = "Store 12"
+            state_dir = "relative"
+            colour = "red"
+            [aggregator]
+            address = "nowhere"
+            port = 1
+            [window]
+            length = "10ms"
+            [spool]
+            max_bytes = 7
+            [telemetry]
+            listen = "0.0.0.0:1"
+            [[camera]]
+            name = "a"
+            source = { kind = "rtsp", url = "rtsp://x" }
+            [[camera]]
+            name = "a"
+            source = { kind = "directory", path = "/x", fps = "fast", every = 2 }
+        "#;
+        let shown = resolve(text, &Overrides::default()).expect_err("faulty").to_string();
+        for part in [
+            "site = \"Store 12\"",
+            "device",
+            "state_dir = \"relative\"",
+            "colour = \"red\"",
+            "address = \"nowhere\"",
+            "aggregator.port",
+            "window.length",
+            "spool.max_bytes = 7",
+            "telemetry.listen",
+            "not available in this release",
+            "camera[1].name",
+            "camera[1].source.fps = \"fast\"",
+            "camera[1].source.every",
+            "agent.toml",
+        ] {
+            assert!(shown.contains(part), "{part} is missing from:\n{shown}");
+        }
+        assert_eq!(shown.lines().count(), 13, "{shown}");
+    }
+
+    #[test]
+    fn broken_toml_is_one_fault_with_its_line() {
+        let shown = resolve("site = \"a\"\ndevice = ", &Overrides::default()).expect_err("faulty").to_string();
+        assert!(shown.contains("line 2"), "{shown}");
+    }
+}

@@ -1,0 +1,126 @@
+//! A table of the file, taken apart key by key; what is left over at the end is unknown.
+
+use toml::{Table, Value};
+
+use super::fault::Faults;
+
+#[derive(Debug)]
+pub(super) struct Section {
+    table: Table,
+    path: String,
+}
+
+impl Section {
+    pub(super) const fn new(table: Table, path: String) -> Self {
+        Self { table, path }
+    }
+
+    /// The full name of a key.
+    pub(super) fn key(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn required<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        faults: &mut Faults,
+        check: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            faults.add(self.key(key), "", format!("is missing: {allowed}"));
+            return None;
+        }
+        self.optional(key, allowed, faults, check)
+    }
+
+    /// A text; a check that fails with an empty text has nothing to add to what is allowed.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        faults: &mut Faults,
+        check: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let reason = match &value {
+            Value::String(text) => match check(text) {
+                Ok(checked) => return Some(checked),
+                Err(reason) => reason,
+            },
+            _ => "a text in quotes is needed".into(),
+        };
+        let allowed =
+            if reason.is_empty() { format!("allowed: {allowed}") } else { format!("{reason}; allowed: {allowed}") };
+        faults.add(self.key(key), value.to_string(), allowed);
+        None
+    }
+
+    pub(super) fn number<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        faults: &mut Faults,
+        check: impl FnOnce(f64) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let number = match &value {
+            Value::Float(number) => Some(*number),
+            Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            _ => None,
+        };
+        let checked = number.and_then(check);
+        if checked.is_none() {
+            faults.add(self.key(key), value.to_string(), format!("allowed: {allowed}"));
+        }
+        checked
+    }
+
+    /// A table of this section; an empty one where there is none.
+    pub(super) fn section(&mut self, key: &str, faults: &mut Faults) -> Self {
+        let path = self.key(key);
+        match self.table.remove(key) {
+            None => Self::new(Table::new(), path),
+            Some(Value::Table(table)) => Self::new(table, path),
+            Some(other) => {
+                faults.add(path.clone(), other.to_string(), "allowed: a table".into());
+                Self::new(Table::new(), path)
+            }
+        }
+    }
+
+    /// An array of tables.
+    pub(super) fn tables(&mut self, key: &str, faults: &mut Faults) -> Vec<Self> {
+        let path = self.key(key);
+        let Some(value) = self.table.remove(key) else { return Vec::new() };
+        let Value::Array(values) = value else {
+            faults.add(path, value.to_string(), format!("allowed: [[{key}]] tables"));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (index, value) in values.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match value {
+                Value::Table(table) => sections.push(Self::new(table, path)),
+                other => faults.add(path, other.to_string(), "allowed: a table".into()),
+            }
+        }
+        sections
+    }
+
+    /// Ignores what is left.
+    pub(super) fn forget(&mut self) {
+        self.table.clear();
+    }
+
+    /// Everything left over is unknown.
+    pub(super) fn finish(self, faults: &mut Faults) {
+        for (key, value) in &self.table {
+            faults.add(self.key(key), value.to_string(), "unknown key".into());
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The shell around the pure parts: clocks, signals, threads, files of identity, the metrics socket, the service manager.
+
+pub mod clock;
+pub mod features;
+pub mod identity;
+pub mod inspect;
+pub mod log;
+pub mod predictions;
+pub mod replay;
+pub mod run;
+mod service;
+mod web;
+mod worker;

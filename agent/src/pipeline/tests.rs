@@ -1,0 +1,207 @@
+//! Frames to batches, with crashes between: every file counted once.
+
+use std::fs;
+use std::path::Path;
+
+use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::summary::Quality;
+use driftglass_protocol::wire::{Mark, Record, parse_frame};
+
+use super::*;
+use crate::source::Directory;
+use crate::spool::{self, Reader, Settings, Shared};
+use crate::uplink::Counters;
+
+const MINUTE: Millis = Millis(60_000);
+
+struct Clockwork {
+    now: Moment,
+}
+
+impl Surroundings for Clockwork {
+    fn now(&self) -> Moment {
+        self.now
+    }
+    fn pause(&mut self) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+}
+
+impl Clockwork {
+    fn at(millis: i64) -> Self {
+        let elapsed = Duration::from_millis(u64::try_from(millis).expect("positive"));
+        Self { now: Moment { wall: UnixMillis(millis), elapsed } }
+    }
+
+    fn advance(&mut self, millis: u32) {
+        self.now.wall = self.now.wall.plus(Millis(millis));
+        self.now.elapsed += Duration::from_millis(u64::from(millis));
+    }
+}
+
+fn picture(seed: u8) -> Vec<u8> {
+    let image =
+        image::GrayImage::from_fn(64, 48, |x, y| image::Luma([(x * 3 + y * 5).to_le_bytes()[0].wrapping_add(seed)]));
+    let mut bytes = Vec::new();
+    image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("encoded");
+    bytes
+}
+
+/// Writes a file that was last changed at `millis`.
+fn put(folder: &Path, name: &str, bytes: &[u8], millis: u64) {
+    fs::write(folder.join(name), bytes).expect("written");
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(millis);
+    fs::File::options().write(true).open(folder.join(name)).and_then(|file| file.set_modified(time)).expect("set");
+}
+
+fn start(folder: &Path, rate: Option<FrameRate>) -> (Pipeline, Arc<Shared>) {
+    let name = |text| Name::parse(text).expect("name");
+    let device = DeviceId { site: name("s"), device: name("d") };
+    let opened =
+        spool::open(Settings { state_dir: folder.join("state"), device, max_bytes: 4 << 20 }, 5).expect("opens");
+    let position = opened.writer.cameras().get(&name("c")).map(|known| known.position.clone()).unwrap_or_default();
+    let telemetry =
+        Arc::new(Telemetry::new(Arc::clone(&opened.shared), Arc::new(Counters::default())).expect("figures"));
+    let setup = Setup {
+        name: name("c"),
+        model: None,
+        source: FrameSource::Directory(Directory::watched(folder.join("frames"), position)),
+        timing: Timing::Live(EventTime::Modified),
+        window: MINUTE,
+        rate,
+        predictions: BTreeMap::new(),
+    };
+    (Pipeline::new(vec![setup], opened.writer, telemetry), opened.shared)
+}
+
+/// Turns until nothing happens for a second.
+fn settle(pipeline: &mut Pipeline, clockwork: &mut Clockwork) {
+    let mut idle = 0;
+    while idle < 10 {
+        idle = if pipeline.turn(clockwork) == Turn::Idle { idle + 1 } else { 0 };
+        clockwork.advance(100);
+    }
+}
+
+/// Window start and quality of everything in the spool.
+fn windows(shared: &Arc<Shared>) -> Vec<(i64, Quality)> {
+    let mut reader = Reader::new(Arc::clone(shared));
+    let (mut found, mut mark) = (Vec::new(), Mark::default());
+    while let Some(stored) = reader.next_after(mark).expect("readable") {
+        mark = stored.id.mark();
+        let record = Record::parse(parse_frame(stored.frame).expect("frame")).expect("record");
+        if let Body::Summary(summary) = record.body {
+            found.push((summary.window.start.0, summary.quality));
+        }
+    }
+    found
+}
+
+const fn quality(frames: u32, undecodable: u32, skipped: u32, late: u32) -> Quality {
+    Quality { frames, missing: 0, undecodable, skipped, late }
+}
+
+#[test]
+fn a_folder_becomes_windows_and_rubbish_in_it_is_counted_not_feared() {
+    let folder = tempfile::tempdir().expect("folder");
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).expect("created");
+    put(&frames, "01.jpg", &picture(1), 60_000);
+    put(&frames, "02.jpg", &picture(2), 61_000);
+    put(&frames, "03.jpg", &picture(3)[..200], 62_000);
+    put(&frames, "04.jpg", b"", 63_000);
+    put(&frames, "05.txt", b"not a picture", 64_000);
+    put(&frames, "06.jpg", &picture(6), 120_000);
+    put(&frames, "07.jpg", &picture(7), 100_000);
+    put(&frames, "08.jpg", &picture(8), 121_000);
+    let (mut pipeline, shared) = start(folder.path(), None);
+    let mut clockwork = Clockwork::at(130_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(windows(&shared), [(60_000, quality(2, 3, 0, 0))]);
+    clockwork.advance(60_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(
+        windows(&shared),
+        [(60_000, quality(2, 3, 0, 0)), (120_000, quality(2, 0, 0, 1))],
+        "closed by the clock"
+    );
+}
+
+#[test]
+fn a_window_closes_by_the_clock_only_when_nothing_is_waiting() {
+    let folder = tempfile::tempdir().expect("folder");
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).expect("created");
+    for number in 0..40 {
+        put(&frames, &format!("{number:03}.jpg"), &picture(number), 60_000 + u64::from(number));
+    }
+    let (mut pipeline, shared) = start(folder.path(), None);
+    // A backlog, days old.
+    let mut clockwork = Clockwork::at(900_000_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(windows(&shared), [(60_000, quality(40, 0, 0, 0))]);
+}
+
+#[test]
+fn killed_at_any_moment_every_file_is_counted_exactly_once() {
+    for kill_every in [1_usize, 2, 3, 5, 7] {
+        let folder = tempfile::tempdir().expect("folder");
+        let frames = folder.path().join("frames");
+        fs::create_dir(&frames).expect("created");
+        for number in 0_u8..60 {
+            let bytes = if number % 9 == 4 { b"broken".to_vec() } else { picture(number) };
+            put(&frames, &format!("{number:03}.jpg"), &bytes, 60_000 + u64::from(number) * 7_000);
+        }
+        let rate = FrameRate::from_millihertz(100);
+        let mut clockwork = Clockwork::at(10_000_000);
+        for _ in 0..200 {
+            let (mut pipeline, _) = start(folder.path(), rate);
+            for _ in 0..kill_every + 2 {
+                assert_ne!(pipeline.turn(&mut clockwork), Turn::Stopped);
+                clockwork.advance(150);
+            }
+            // Dropped without any farewell: what was not appended is gone.
+        }
+        let (mut pipeline, shared) = start(folder.path(), rate);
+        settle(&mut pipeline, &mut clockwork);
+        settle(&mut pipeline, &mut clockwork);
+        let found = windows(&shared);
+        let sum = |part: fn(&Quality) -> u32| found.iter().map(|(_, quality)| part(quality)).sum::<u32>();
+        let all = sum(|q| q.frames) + sum(|q| q.skipped) + sum(|q| q.undecodable);
+        assert_eq!(all, 60, "kill every {kill_every}: {found:?}");
+        assert!(sum(|q| q.undecodable) > 2, "broken ones that are not left out are noticed: {found:?}");
+        assert!(sum(|q| q.skipped) > 5, "the sampler left some out: {found:?}");
+        assert!(found.is_sorted_by(|a, b| a.0 < b.0), "kill every {kill_every}: {found:?}");
+        // And as many in each window as an agent that was never killed counts.
+        let undisturbed = tempfile::tempdir().expect("folder");
+        fs::rename(&frames, undisturbed.path().join("frames")).expect("moved");
+        let (mut pipeline, shared) = start(undisturbed.path(), rate);
+        settle(&mut pipeline, &mut Clockwork::at(20_000_000));
+        assert_eq!(found, windows(&shared), "kill every {kill_every}");
+    }
+}
+
+#[test]
+fn a_file_from_the_future_does_not_make_the_present_late() {
+    let folder = tempfile::tempdir().expect("folder");
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).expect("created");
+    put(&frames, "1.jpg", &picture(1), 4_000_000_000_000);
+    put(&frames, "2.jpg", &picture(2), 121_000);
+    let (mut pipeline, shared) = start(folder.path(), None);
+    let mut clockwork = Clockwork::at(121_000);
+    settle(&mut pipeline, &mut clockwork);
+    clockwork.advance(70_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(windows(&shared), [(120_000, quality(2, 0, 0, 0))]);
+}
+
+#[test]
+fn a_prediction_becomes_confidence_and_entropy_in_bits() {
+    let mut values = FeatureValues::default();
+    set_prediction(&mut values, fixed_share(0.5));
+    assert_eq!(values.get(Feature::PredictionEntropy), Some(Fixed::ONE));
+    set_prediction(&mut values, fixed_share(1.0));
+    assert_eq!(values.get(Feature::PredictionEntropy), Some(Fixed::ZERO));
+    assert_eq!(values.get(Feature::Confidence), Some(Fixed::ONE));
+}

@@ -1,0 +1,111 @@
+//! Where frames come from. One enum, so that adding a kind is one variant and the compiler names every place to think of.
+//!
+//! A source hands out candidates in its own order, each with a position; what was counted is remembered by position together with the
+//! windows it went into, and after a restart the source goes on behind it. Reading the bytes is a second step, because a frame that
+//! the sampling rate leaves out need not be read.
+//!
+//! Deliberately absent in this release: snapshot, MJPEG, RTSP, V4L2, push and inference sources.
+
+mod directory;
+
+use std::time::Duration;
+
+use driftglass_protocol::unit::UnixMillis;
+use thiserror::Error;
+
+pub use directory::{Directory, MAX_FILE_BYTES};
+
+/// The instant of a look at a source: the wall clock, and a clock that never jumps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall clock.
+    pub wall: UnixMillis,
+    /// Time since the agent started, monotonic.
+    pub elapsed: Duration,
+}
+
+/// Why a candidate is not a readable picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unusable {
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// More bytes than [`MAX_FILE_BYTES`].
+    #[error("the file has more than {MAX_FILE_BYTES} bytes")]
+    TooLarge,
+    /// The system does not let us read it.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(std::io::ErrorKind),
+    /// It kept changing for too long.
+    #[error("the file did not stop changing")]
+    NeverComplete,
+}
+
+impl Unusable {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooLarge => "too_large",
+            Self::Unreadable(_) => "unreadable",
+            Self::NeverComplete => "never_complete",
+        }
+    }
+}
+
+/// What to do with a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Complete; read it.
+    Ready,
+    /// Counted as undecodable.
+    Unusable(Unusable),
+    /// It appeared behind the position; counted as late, and the position stays.
+    OutOfOrder,
+}
+
+/// A frame to be counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The position of the source once this is counted; for a folder the file's name.
+    pub position: Vec<u8>,
+    /// When the file was last written, where the system says so.
+    pub modified: Option<UnixMillis>,
+    /// What to do with it.
+    pub condition: Condition,
+}
+
+/// A source of frames.
+#[derive(Debug)]
+pub enum FrameSource {
+    /// A watched folder.
+    Directory(Directory),
+}
+
+impl FrameSource {
+    /// The next candidate, where one is ready. It counts as taken.
+    pub fn poll(&mut self, now: Moment) -> Option<Candidate> {
+        match self {
+            Self::Directory(directory) => directory.poll(now),
+        }
+    }
+
+    /// The bytes of a candidate just taken; `Ok(None)` where it has vanished.
+    ///
+    /// # Errors
+    /// [`Unusable`], one variant per cause.
+    pub fn read(&mut self, candidate: &Candidate) -> Result<Option<&[u8]>, Unusable> {
+        match self {
+            Self::Directory(directory) => directory.read(candidate),
+        }
+    }
+
+    /// When, by the wall clock, a look last found nothing waiting; `None` while something waits.
+    #[must_use]
+    pub const fn idle_at(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Directory(directory) => directory.idle_at(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The boot epoch: grows with every start and is durable before the first record that bears it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+const FILE: &str = "epoch";
+
+/// Why no epoch could be made durable.
+#[derive(Debug, Error)]
+pub enum EpochError {
+    /// The state folder does not take the file.
+    #[error("the epoch could not be stored in {path}: {source}")]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The largest epoch has been used.
+    #[error("the boot epoch has reached its largest value")]
+    Exhausted,
+}
+
+/// The epoch of this start: more than the stored one and than `seen`, and at least the seconds since 1970, so that a lost state
+/// folder does not lead back into the past. Durable when this returns.
+///
+/// # Errors
+/// One variant of [`EpochError`] per cause.
+pub fn next_epoch(state_dir: &Path, seen: u32, unix_seconds: u64) -> Result<u32, EpochError> {
+    let last = stored(state_dir).max(seen);
+    let clock = u32::try_from(unix_seconds).unwrap_or(u32::MAX);
+    let epoch = last.checked_add(1).ok_or(EpochError::Exhausted)?.max(clock);
+    store(state_dir, epoch)?;
+    Ok(epoch)
+}
+
+/// Makes sure that the next start takes an epoch beyond `floor`, which the aggregator has counted already.
+///
+/// # Errors
+/// [`EpochError::Store`].
+pub fn raise_epoch(state_dir: &Path, floor: u32) -> Result<(), EpochError> {
+    if stored(state_dir) < floor { store(state_dir, floor) } else { Ok(()) }
+}
+
+/// A missing or unreadable file counts as none: the clock and the segments stand in for it.
+fn stored(state_dir: &Path) -> u32 {
+    fs::read_to_string(state_dir.join(FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn store(state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
+    let path = state_dir.join(FILE);
+    let temporary = state_dir.join("epoch.tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{epoch}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(state_dir)?.sync_all()
+    };
+    write().map_err(|source| EpochError::Store { path: path.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_always_grows_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().expect("folder");
+        let next = |seen, clock| next_epoch(folder.path(), seen, clock).expect("stored");
+        assert_eq!(next(0, 1_700_000_000), 1_700_000_000);
+        assert_eq!(next(0, 1_600_000_000), 1_700_000_001, "the clock went back");
+        assert_eq!(next(1_800_000_000, 0), 1_800_000_001, "the file was lost but a segment knows better");
+        raise_epoch(folder.path(), 1_900_000_000).expect("stored");
+        assert_eq!(next(0, 0), 1_900_000_001);
+        fs::write(folder.path().join("epoch"), "rubbish").expect("written");
+        assert_eq!(next(0, 5), 5);
+    }
+}

@@ -1,0 +1,128 @@
+//! The agent's own figures, by the names of the outside contract.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::spool::Shared;
+use crate::uplink::Counters;
+
+/// Everything measured about the agent itself.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    frames: IntCounterVec,
+    frame_errors: IntCounterVec,
+    feature_seconds: Histogram,
+    spool_bytes: IntGauge,
+    spool_windows: IntGauge,
+    spool_paused: IntGauge,
+    uplink_connected: IntGauge,
+    sent: IntCounter,
+    acknowledged: IntCounter,
+    refused: IntCounter,
+    spool: Arc<Shared>,
+    uplink: Arc<Counters>,
+}
+
+impl Telemetry {
+    /// Registers every figure.
+    ///
+    /// # Errors
+    /// Only where two figures have one name.
+    pub fn new(spool: Arc<Shared>, uplink: Arc<Counters>) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let buckets = vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+        let feature_seconds = Histogram::with_opts(
+            HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame")
+                .buckets(buckets),
+        )?;
+        registry.register(Box::new(feature_seconds.clone()))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self {
+            frames: counters("driftglass_agent_frames_total", "Frames measured", &["camera"])?,
+            frame_errors: counters(
+                "driftglass_agent_frame_errors_total",
+                "Files that were not measured, by reason",
+                &["camera", "reason"],
+            )?,
+            feature_seconds,
+            spool_bytes: gauge("driftglass_agent_spool_bytes", "Committed bytes in the spool")?,
+            spool_windows: gauge("driftglass_agent_spool_windows", "Windows in the spool that are not acknowledged")?,
+            spool_paused: gauge(
+                "driftglass_agent_spool_paused",
+                "1 while the sources pause because the spool takes nothing",
+            )?,
+            uplink_connected: gauge(
+                "driftglass_agent_uplink_connected",
+                "1 while the aggregator has welcomed this device",
+            )?,
+            sent: counter("driftglass_agent_summaries_sent_total", "Records sent, repetitions included")?,
+            acknowledged: counter("driftglass_agent_summaries_acked_total", "Records acknowledged by the aggregator")?,
+            refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,
+            registry,
+            spool,
+            uplink,
+        })
+    }
+
+    /// A frame was measured.
+    pub fn frame(&self, camera: &str, seconds: f64) {
+        self.frames.with_label_values(&[camera]).inc();
+        self.feature_seconds.observe(seconds);
+    }
+
+    /// A file was not measured.
+    pub fn frame_error(&self, camera: &str, reason: &str) {
+        self.frame_errors.with_label_values(&[camera, reason]).inc();
+    }
+
+    /// The sources pause or go on.
+    pub fn paused(&self, paused: bool) {
+        self.spool_paused.set(i64::from(paused));
+    }
+
+    /// Whether the sources pause.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.spool_paused.get() != 0
+    }
+
+    /// Everything in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// Only where a figure cannot be written.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.spool_bytes.set(gauge(self.spool.bytes()));
+        self.spool_windows.set(gauge(self.spool.pending()));
+        self.uplink_connected.set(i64::from(self.uplink.connected.load(Ordering::Relaxed)));
+        for (counter, value) in [
+            (&self.sent, &self.uplink.sent),
+            (&self.acknowledged, &self.uplink.acknowledged),
+            (&self.refused, &self.uplink.refused),
+        ] {
+            counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

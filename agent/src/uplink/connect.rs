@@ -1,0 +1,172 @@
+//! One QUIC connection to the aggregator: mutual TLS 1.3, no early data, no resumption.
+//!
+//! Resumption would continue without checking the peer's chain again, and early data could be replayed; neither is worth a round trip
+//! for a connection that lives for weeks.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+/// The protocol and its version, as negotiated in the handshake.
+pub const ALPN: &[u8] = b"driftglass/1";
+/// A packet at least so often, so that the path's address translation stays.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Silence after which a connection is given up, in milliseconds.
+const IDLE_MS: u32 = 120_000;
+/// An attempt that takes longer has failed.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What the device shows and whom it trusts.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The device's certificate and its intermediates.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The device's key.
+    pub key: PrivateKeyDer<'static>,
+    /// The authorities an aggregator must be certified by.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The credentials do not make a TLS configuration.
+    #[error("the identity cannot be used: {0}")]
+    Identity(#[from] rustls::Error),
+    /// The cipher QUIC needs is missing from the provider.
+    #[error("the TLS provider lacks the cipher of QUIC: {0}")]
+    Cipher(#[from] NoInitialCipherSuite),
+    /// No socket.
+    #[error("no UDP socket: {0}")]
+    Socket(io::Error),
+    /// The name has no address.
+    #[error("{host} has no address: {error}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// QUIC could not begin.
+    #[error("connecting to {address} could not begin: {error}")]
+    Begin {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: quinn::ConnectError,
+    },
+    /// The handshake failed.
+    #[error("connecting to {address} failed: {error}")]
+    Handshake {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: quinn::ConnectionError,
+    },
+    /// The handshake took too long.
+    #[error("{address} did not answer within {} s: is UDP let through?", CONNECT.as_secs())]
+    Timeout {
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// Where the aggregator is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// The name its certificate must bear.
+    pub server_name: String,
+}
+
+/// Makes connections.
+#[derive(Debug)]
+pub struct Connector {
+    config: quinn::ClientConfig,
+    target: Target,
+    attempt: usize,
+}
+
+impl Connector {
+    /// Prepares TLS.
+    ///
+    /// # Errors
+    /// [`ConnectError::Identity`], [`ConnectError::Cipher`].
+    pub fn new(credentials: Credentials, target: Target) -> Result<Self, ConnectError> {
+        let mut roots = RootCertStore::empty();
+        for authority in credentials.authorities {
+            roots.add(authority)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(credentials.chain, credentials.key)?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.enable_early_data = false;
+        tls.resumption = Resumption::disabled();
+
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .keep_alive_interval(Some(KEEP_ALIVE))
+            .max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_MS).into()))
+            .max_concurrent_bidi_streams(quinn::VarInt::from_u32(1))
+            .max_concurrent_uni_streams(quinn::VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None)
+            .stream_receive_window(quinn::VarInt::from_u32(128 * 1024))
+            .receive_window(quinn::VarInt::from_u32(256 * 1024))
+            .send_window(512 * 1024);
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        config.transport_config(Arc::new(transport));
+        Ok(Self { config, target, attempt: 0 })
+    }
+
+    /// Where it connects to.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connects to the next of the name's addresses. The endpoint is new each time, so that a changed network interface does no harm;
+    /// it has to be kept as long as the connection.
+    ///
+    /// # Errors
+    /// One variant of [`ConnectError`] per cause.
+    pub async fn connect(&mut self) -> Result<(quinn::Endpoint, quinn::Connection), ConnectError> {
+        let Target { host, port, server_name } = &self.target;
+        let unresolved = |error| ConnectError::Resolve { host: host.clone(), error };
+        let lookup = tokio::net::lookup_host((host.as_str(), *port));
+        let addresses: Vec<_> = match tokio::time::timeout(CONNECT, lookup).await {
+            Ok(found) => found.map_err(unresolved)?.collect(),
+            Err(elapsed) => return Err(unresolved(io::Error::new(io::ErrorKind::TimedOut, elapsed))),
+        };
+        let address = match addresses.len() {
+            0 => return Err(unresolved(io::ErrorKind::NotFound.into())),
+            count => addresses[self.attempt % count],
+        };
+        self.attempt = self.attempt.wrapping_add(1);
+        let any = match address {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let endpoint = quinn::Endpoint::client(any).map_err(ConnectError::Socket)?;
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, server_name)
+            .map_err(|error| ConnectError::Begin { address, error })?;
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(Ok(connection)) => Ok((endpoint, connection)),
+            Ok(Err(error)) => Err(ConnectError::Handshake { address, error }),
+            Err(_) => Err(ConnectError::Timeout { address }),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The way to the aggregator: connect, say hello, send what is not acknowledged, let go of what is; for ever.
+//!
+//! Must hold: a record leaves the spool only by an aggregator's acknowledgement; every wait is bounded; every end of a session leads
+//! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]).
+//!
+//! Deliberately absent: TLS over TCP where UDP is blocked, and the second stream for configuration.
+
+pub mod backoff;
+mod bridge;
+mod connect;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::session::{Hello, RefuseReason, Sender, SenderError};
+use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::wire::Mark;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::spool::{ReadError, Reader, Shared, raise_epoch};
+use backoff::Backoff;
+pub use connect::{ALPN, ConnectError, Connector, Credentials, Target};
+use session::{Ended, Session};
+
+/// Least wait after another instance of this device took over.
+const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
+
+/// Counters of the uplink, read by the metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// A session stands.
+    pub connected: AtomicBool,
+    /// Records sent, repetitions included.
+    pub sent: AtomicU64,
+    /// Records acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Sessions refused by the aggregator.
+    pub refused: AtomicU64,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// The device.
+    pub device: DeviceId,
+    /// The epoch of this start.
+    pub epoch: u32,
+    /// Random number of this process.
+    pub instance: u64,
+    /// Version of the agent, for people.
+    pub version: &'static str,
+    /// Where the epoch is stored.
+    pub state_dir: PathBuf,
+}
+
+impl Speaker {
+    fn hello(&self, clock: UnixMillis) -> Hello {
+        Hello {
+            device: self.device.clone(),
+            epoch: self.epoch,
+            instance: self.instance,
+            clock,
+            version: self.version.try_into().unwrap_or_default(),
+        }
+    }
+}
+
+/// What only a new start can heal.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// Committed records cannot be read; recovery at the next start repairs the segment.
+    #[error("the spool needs recovery: {0}")]
+    Spool(#[from] ReadError),
+    /// The aggregator has counted a later epoch; the next start takes one beyond it.
+    #[error(
+        "the aggregator has counted up to {mark}, beyond this agent's epoch: the state folder was lost or restored while the clock was \
+         behind; the next start takes a later epoch"
+    )]
+    Behind {
+        /// The aggregator's mark.
+        mark: Mark,
+    },
+}
+
+/// What the uplink takes from outside.
+pub struct Surroundings<'a> {
+    /// The wall clock.
+    pub clock: &'a dyn Fn() -> UnixMillis,
+    /// 64 random bits.
+    pub random: &'a mut dyn FnMut() -> u64,
+    /// Becomes true when the agent is to stop.
+    pub stop: watch::Receiver<bool>,
+    /// Counters to keep.
+    pub counters: &'a Counters,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("counters", self.counters).finish_non_exhaustive()
+    }
+}
+
+/// Delivers until told to stop.
+///
+/// # Errors
+/// [`Fatal`].
+pub async fn run(
+    mut connector: Connector,
+    speaker: &Speaker,
+    spool: &Arc<Shared>,
+    surroundings: Surroundings<'_>,
+) -> Result<(), Fatal> {
+    let mut sender = Sender::new(speaker.epoch, spool.acknowledged());
+    let mut reader = Reader::new(Arc::clone(spool));
+    let mut backoff = Backoff::default();
+    let target = connector.target().clone();
+    loop {
+        let mut stop = surroundings.stop.clone();
+        let connected = tokio::select! {
+            connected = connector.connect() => connected,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let mut wait = None;
+        match connected {
+            Err(error) => tracing::warn!(%error, "no connection to the aggregator"),
+            Ok((endpoint, connection)) => {
+                tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
+                let mut session =
+                    Session { sender: &mut sender, reader: &mut reader, spool, counters: surroundings.counters };
+                let hello = speaker.hello((surroundings.clock)());
+                let ended = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone()).await;
+                sender.handle_disconnected();
+                surroundings.counters.connected.store(false, Ordering::Relaxed);
+                connection.close(quinn::VarInt::from_u32(0), b"");
+                if tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await.is_err() {
+                    tracing::debug!("the connection took too long to close");
+                }
+                match ended {
+                    Ended::Stopped => return Ok(()),
+                    Ended::Spool(error) => return Err(error.into()),
+                    Ended::Sender(SenderError::Behind { mark, .. }) => return Err(behind(speaker, mark)),
+                    Ended::Refused(refuse) => {
+                        surroundings.counters.refused.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
+                            what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
+                        if refuse.reason == RefuseReason::StaleEpoch {
+                            return Err(behind(speaker, refuse.expected_after));
+                        }
+                        wait = match (refuse.retry_after_s, refuse.reason) {
+                            (0, RefuseReason::Superseded) => Some(SUPERSEDED_WAIT),
+                            (0, _) => None,
+                            (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
+                        };
+                    }
+                    other => tracing::warn!(reason = %other, "the session ended"),
+                }
+            }
+        }
+        let jitter = backoff.next_delay((surroundings.random)());
+        let delay = wait.map_or(jitter, |wait| wait + jitter.min(wait));
+        tracing::debug!(?delay, "trying again");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+fn behind(speaker: &Speaker, mark: Mark) -> Fatal {
+    if let Err(error) = raise_epoch(&speaker.state_dir, mark.epoch) {
+        tracing::error!(%error, "the aggregator's epoch could not be noted");
+    }
+    Fatal::Behind { mark }
+}
+
+const fn what_to_do(reason: RefuseReason) -> &'static str {
+    match reason {
+        RefuseReason::Identity => {
+            "the certificate names another device: compare site and device in the configuration with the certificate"
+        }
+        RefuseReason::StaleEpoch => "nothing: the agent starts again with a later epoch",
+        RefuseReason::Gap | RefuseReason::Overlap => {
+            "nothing at first: what is missing is announced as lost and the session goes on; report it if it persists"
+        }
+        RefuseReason::Malformed | RefuseReason::Protocol => {
+            "install versions of agent and aggregator that belong together"
+        }
+        RefuseReason::Unavailable => {
+            "look at the aggregator: it cannot store anything now; the spool keeps the windows meanwhile"
+        }
+        RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
+    }
+}
+
+#[cfg(test)]
+mod tests;
