@@ -8,6 +8,8 @@
 pub mod config;
 #[cfg(feature = "host")]
 pub mod decode;
+#[cfg(feature = "host")]
+pub mod fault;
 pub mod feature;
 pub mod frame;
 #[cfg(feature = "host")]

@@ -4,4 +4,18 @@
 //! of what was committed, so a restart decides as if nothing had happened.
 
 pub mod alert;
+pub mod api;
+pub mod baseline;
+pub mod batch;
+pub mod config;
 pub mod decision;
+pub mod diagnose;
+pub mod evidence;
+pub mod host;
+pub mod identity;
+pub mod ingest;
+pub mod ledger;
+pub mod metrics;
+pub mod stats;
+pub mod store;
+pub mod writer;

@@ -1,2 +1,116 @@
-//! .
-fn main() {}
+//! The aggregator's program: reads settings, runs the service, and turns what goes wrong into an exit code.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use driftglass_aggregator::config::{Config, DEFAULT_FILE, Fault, Overrides};
+use driftglass_aggregator::host::{LogFormat, run, start_logging};
+
+/// Counts what agents send, learns what is normal for each camera, and raises alerts.
+#[derive(Debug, Parser)]
+#[command(name = "driftglass-aggregator", version, propagate_version = true)]
+struct Cli {
+    /// How log lines look.
+    #[arg(long, global = true, env = "DRIFTGLASS_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Which log lines there are, for example "info" or "driftglass_aggregator=debug".
+    #[arg(long, global = true, env = "DRIFTGLASS_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve(Source),
+    /// Validate the configuration and touch nothing.
+    Check(Source),
+    /// Print completions for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file; where the default one is missing, defaults apply.
+    #[arg(long, env = "DRIFTGLASS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// The job could not be done.
+const FAILED: u8 = 1;
+/// It was asked for wrongly.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Serve(source) => serve(&source, cli.log_format, cli.log.as_deref()),
+        Command::Check(source) => match load(&source) {
+            Ok((config, name)) => {
+                let text = format!("{name}: valid; quic {}, http {}", config.quic_listen(), config.http_listen());
+                say(&mut std::io::stdout(), &text);
+                ExitCode::SUCCESS
+            }
+            Err(faults) => refuse(&faults),
+        },
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "driftglass-aggregator", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(source: &Source, format: LogFormat, filter: Option<&str>) -> ExitCode {
+    let config = match load(source) {
+        Ok((config, _)) => config,
+        Err(faults) => return refuse(&faults),
+    };
+    start_logging(format, filter);
+    let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(&config)).map_err(|error| error.to_string()),
+        Err(error) => Err(format!("no threads can be started: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The configuration and the name of its file; otherwise every fault.
+fn load(source: &Source) -> Result<(Config, String), String> {
+    let path = source.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    let name = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if source.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            let allowed = format!("cannot be read: {error}");
+            return Err(Fault { place: name, key: String::new(), value: String::new(), allowed }.to_string());
+        }
+    };
+    match Config::parse(&name, &text, &source.overrides) {
+        Ok(config) => Ok((config, name)),
+        Err(faults) => Err(faults.to_string()),
+    }
+}
+
+fn refuse(faults: &str) -> ExitCode {
+    say(&mut std::io::stderr(), faults);
+    ExitCode::from(USAGE)
+}
+
+/// Prints a line; nobody being there to read it is no reason to fail.
+fn say(out: &mut impl Write, text: &str) {
+    drop(writeln!(out, "{text}"));
+}

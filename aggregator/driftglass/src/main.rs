@@ -1,2 +1,54 @@
-//! .
-fn main() {}
+//! `driftglass`: the operator's tool.
+//!
+//! It is the only program that knows both sides: the features of the agent and the statistics of the aggregator. Everything it
+//! says about a running fleet it asks over HTTP; `compare` and `demo` need no server.
+
+mod client;
+mod compare;
+mod demo;
+mod exit;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Knows, for whole fleets of cameras, what changed, where and why.
+#[derive(Debug, Parser)]
+#[command(name = "driftglass", version, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an aggregator, eight cameras on real frames and one fault on this machine.
+    Demo(demo::DemoArguments),
+    /// Compare two folders of frames: has the camera's picture drifted, and why?
+    Compare(compare::CompareArguments),
+    /// List the cameras an aggregator knows.
+    Cameras(client::ListArguments),
+    /// List alerts.
+    Alerts(client::AlertArguments),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Compare(compare) => compare::run(&compare),
+        Command::Cameras(list) => client::cameras(&list),
+        Command::Alerts(list) => client::alerts(&list),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "driftglass", &mut std::io::stdout());
+            Ok(exit::Outcome::Success)
+        }
+    };
+    exit::report(result)
+}

@@ -4,11 +4,16 @@
 //! names the fault. It performs no I/O: earlier windows are read through [`History`], and everything to be kept is returned as a
 //! [`Change`], which the caller stores in the same transaction as the window itself.
 
+mod camera;
+mod core;
+
+pub use self::core::{Core, Settings, StateError};
+
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::summary::{Quality, Summary, Window};
-use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use crate::alert::Alert;
 
@@ -21,6 +26,36 @@ pub struct CountedWindow {
     pub quality: Quality,
     /// One histogram for each feature that had values.
     pub histograms: Vec<(Feature, Histogram)>,
+}
+
+impl CountedWindow {
+    /// The counts of one feature, where it had values.
+    #[must_use]
+    pub fn histogram(&self, feature: Feature) -> Option<&Histogram> {
+        self.histograms.iter().find(|(other, _)| *other == feature).map(|(_, histogram)| histogram)
+    }
+
+    /// Adds another window: counts add up, the stretch of time covers both.
+    pub fn merge(&mut self, other: &Self) {
+        let (start, end) = (self.window.start.min(other.window.start), self.window.end().max(other.window.end()));
+        self.window = Window {
+            start,
+            length: Millis(u32::try_from(end.since(start)).unwrap_or(u32::MAX)),
+            merged: self.window.merged.saturating_add(other.window.merged),
+        };
+        let (mine, theirs) = (&mut self.quality, other.quality);
+        mine.frames = mine.frames.saturating_add(theirs.frames);
+        mine.missing = mine.missing.saturating_add(theirs.missing);
+        mine.undecodable = mine.undecodable.saturating_add(theirs.undecodable);
+        mine.skipped = mine.skipped.saturating_add(theirs.skipped);
+        mine.late = mine.late.saturating_add(theirs.late);
+        for (feature, histogram) in &other.histograms {
+            match self.histograms.iter_mut().find(|(mine, _)| mine == feature) {
+                Some((_, mine)) => mine.merge_dense(histogram),
+                None => self.histograms.push((*feature, histogram.clone())),
+            }
+        }
+    }
 }
 
 impl From<&Summary<'_>> for CountedWindow {
@@ -37,7 +72,7 @@ impl From<&Summary<'_>> for CountedWindow {
     }
 }
 
-/// Earlier windows of a camera, from the store.
+/// Earlier windows of a camera, from the store; without the one being observed.
 pub trait History {
     /// Why they could not be read.
     type Error;

@@ -1,0 +1,204 @@
+//! What people and programs ask over HTTP: read-only in this release, on loopback, without authentication.
+//!
+//! Must hold: every error is `application/problem+json`; every list is paged and bounded; types that leave here are neither wire
+//! nor store types; a page in somebody's browser cannot read from here under a name of its own (the Host header must name this
+//! machine); nothing is loaded from elsewhere.
+//!
+//! Deliberately absent for now: changing anything, server-sent events, drawing, the OpenAPI document.
+
+mod drift;
+mod page;
+mod problem;
+mod rest;
+mod statistics;
+mod types;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{Semaphore, watch};
+
+pub use self::problem::Problem;
+pub use self::statistics::{Readout, readout};
+pub use self::types::*;
+use crate::ingest::Connections;
+use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::store::StoreError;
+use crate::store::embedded::{PAGE_MAX, Page, Reader};
+use crate::writer::Progress;
+
+/// Reads of the store at once; more wait their turn.
+const READS_MAX: usize = 8;
+
+/// What the routes work on.
+#[derive(Debug)]
+pub struct Api {
+    reader: Arc<Reader>,
+    progress: watch::Receiver<Progress>,
+    metrics: Arc<Metrics>,
+    connections: Arc<Connections>,
+    /// True once the service is stopping.
+    stopping: watch::Receiver<bool>,
+    reads: Semaphore,
+    drift: drift::DriftScores,
+}
+
+impl Api {
+    /// The routes' state. `max_cameras`: beyond that many there are no metrics per camera.
+    #[must_use]
+    pub fn new(
+        reader: Arc<Reader>,
+        progress: watch::Receiver<Progress>,
+        metrics: Arc<Metrics>,
+        connections: Arc<Connections>,
+        stopping: watch::Receiver<bool>,
+        max_cameras: usize,
+    ) -> Self {
+        let drift = drift::DriftScores::new(max_cameras);
+        Self { reader, progress, metrics, connections, stopping, reads: Semaphore::new(READS_MAX), drift }
+    }
+
+    /// Runs a query off the event loop.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let unavailable = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read now");
+        let _turn = self.reads.acquire().await.map_err(|_| unavailable())?;
+        let reader = Arc::clone(&self.reader);
+        match tokio::task::spawn_blocking(move || query(&reader)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a query failed");
+                Err(unavailable())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a query ended unexpectedly");
+                Err(unavailable())
+            }
+        }
+    }
+}
+
+/// All routes.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/", get(page::html))
+        .route("/page.js", get(page::script))
+        .route("/page.css", get(page::style))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/sites", get(rest::sites))
+        .route("/api/v1/devices", get(rest::devices))
+        .route("/api/v1/cameras", get(rest::cameras))
+        .route("/api/v1/cameras/{id}", get(rest::camera))
+        .route("/api/v1/cameras/{id}/features/{feature}/stats", get(rest::feature_stats))
+        .route("/api/v1/alerts", get(rest::alerts))
+        .route("/api/v1/alerts/{id}", get(rest::alert))
+        .fallback(|uri: Uri| async move {
+            Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource can only be read: use GET")
+        })
+        .layer(from_fn(guard))
+        .with_state(api)
+}
+
+/// Turns away requests under a foreign name (DNS rebinding), and sets the headers every answer has.
+async fn guard(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    let mut response = if host.is_some_and(names_this_machine) {
+        next.run(request).await
+    } else {
+        let detail = "this service answers to localhost and to loopback addresses only";
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response()
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                                       img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Ready: the store takes records, agents can connect.
+async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
+    let not_ready = |detail: &str| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    if *api.stopping.borrow() {
+        return not_ready("the service is stopping");
+    }
+    let healthy = api.progress.borrow().healthy && api.progress.has_changed().is_ok();
+    if !healthy {
+        return not_ready("the store cannot be written: see the log");
+    }
+    api.read(Reader::check).await?;
+    Ok("ready\n")
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    let connected = u64::try_from(api.connections.len()).unwrap_or(u64::MAX);
+    let shared = Arc::clone(&api);
+    let snapshot = api
+        .read(move |reader| {
+            let totals = reader.totals()?;
+            let mut frames = Vec::new();
+            let mut page = Page { offset: 0, limit: PAGE_MAX };
+            loop {
+                let sites = reader.sites(page)?;
+                let count = sites.len();
+                frames.extend(sites.into_iter().map(|site| (site.site.to_string(), site.frames_total)));
+                if count < PAGE_MAX as usize {
+                    break;
+                }
+                page.offset += u64::from(PAGE_MAX);
+            }
+            let alerts = reader.alert_counts()?.into_iter();
+            Ok(Snapshot {
+                frames,
+                connected,
+                offline: totals.devices.saturating_sub(connected),
+                alerts: alerts
+                    .map(|count| (count.site.to_string(), count.severity, count.state, count.count))
+                    .collect(),
+                drift: shared.drift.read(reader, totals.cameras)?,
+            })
+        })
+        .await?;
+    match api.metrics.render(&snapshot) {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written: see the log"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! The plain page at `/`: cameras and alerts in two tables. Script and style are files of their own, so that the content security
+//! policy needs no exception.
+
+use axum::http::{HeaderName, header};
+use axum::response::Html;
+
+type File = ([(HeaderName, &'static str); 1], &'static str);
+
+pub(super) async fn html() -> Html<&'static str> {
+    Html(include_str!("page/page.html"))
+}
+
+pub(super) async fn script() -> File {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/page.js"))
+}
+
+pub(super) async fn style() -> File {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css"))
+}

@@ -1,0 +1,15 @@
+//! What is normal for a camera, and how far a window is from it.
+//!
+//! A baseline is one histogram per feature over a stretch of time without a known fault, and the design effect of each: how many
+//! frames one independent frame is worth, measured between windows, because frames of one scene repeat each other.
+//!
+//! Must hold: a baseline is taken once, has a version, and never learns from the windows that are held against it. A baseline
+//! that followed its camera would grow used to every slow fault.
+//!
+//! Deliberately absent for now: seasons. One baseline covers day and night together, so its learning time must cover both.
+
+mod compare;
+mod reference;
+
+pub use compare::{FeatureComparison, compare, compare_allowing};
+pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS};

@@ -1,0 +1,149 @@
+//! Comparing two folders of frames: the same baseline, distance and diagnosis as the service, without a service.
+//!
+//! The reference is cut into blocks that stand for windows, so that repetition between neighbouring frames is measured and not
+//! mistaken for evidence. A batch also has no second day to learn slow changes from; so whatever the reference already did
+//! between its own parts counts as normal: the largest distance between them is added to the margin of each feature.
+
+use driftglass_protocol::feature::{CATALOGUE, Feature, FeatureValues};
+use driftglass_protocol::sketch::Histogram;
+use driftglass_protocol::summary::{Quality, Window};
+use driftglass_protocol::unit::{Millis, UnixMillis};
+use thiserror::Error;
+
+use crate::baseline::{Baseline, BaselineError, FeatureComparison, compare, compare_allowing};
+use crate::decision::CountedWindow;
+use crate::diagnose::{Diagnosis, diagnose};
+use crate::evidence::fdr;
+use crate::stats::binned;
+
+/// Fewest frames either side must have: below, no difference could be told from chance.
+pub const MIN_FRAMES: usize = 16;
+/// Blocks the reference is cut into.
+const BLOCKS: usize = 16;
+
+/// Why two batches cannot be compared.
+#[derive(Debug, Error)]
+pub enum BatchError {
+    /// Too few frames on one side.
+    #[error("{side} has {found} frames, at least {MIN_FRAMES} are needed")]
+    TooFewFrames {
+        /// `reference` or `current`.
+        side: &'static str,
+        /// Frames found.
+        found: usize,
+    },
+    /// The reference gives no baseline.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
+}
+
+/// One feature of the report.
+#[derive(Clone, Debug)]
+pub struct FeatureReport {
+    /// How it differs, with margin and tolerance.
+    pub comparison: FeatureComparison,
+    /// The plain Kolmogorov-Smirnov D (Kuiper's V on a circle), without margin and tolerance.
+    pub ks: f64,
+    /// Benjamini-Hochberg adjusted p-value over the features.
+    pub p_adjusted: f64,
+    /// Whether it drifted.
+    pub drift: bool,
+    /// Counts of the reference.
+    pub reference: Histogram,
+    /// Counts of the current frames.
+    pub current: Histogram,
+}
+
+/// What a comparison of two batches found.
+#[derive(Clone, Debug)]
+pub struct BatchReport {
+    /// Every feature that both sides have, in the order of the catalogue.
+    pub features: Vec<FeatureReport>,
+    /// What happened; `None` where nothing did.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+/// Compares two sequences of frames, each in the order they were taken. `q` is the level of the false discovery rate over features.
+///
+/// # Errors
+/// One variant of [`BatchError`] per cause.
+pub fn compare_batches(
+    reference: &[FeatureValues],
+    current: &[FeatureValues],
+    q: f64,
+) -> Result<BatchReport, BatchError> {
+    for (side, frames) in [("reference", reference), ("current", current)] {
+        if frames.len() < MIN_FRAMES {
+            return Err(BatchError::TooFewFrames { side, found: frames.len() });
+        }
+    }
+    let block = reference.len().div_ceil(BLOCKS);
+    let blocks: Vec<CountedWindow> = reference.chunks(block).map(counted).collect();
+    let baseline = Baseline::learn(&blocks, BLOCKS / 2)?;
+    let wander = wander(reference);
+    let mut now = counted(current);
+    now.window.merged = u32::try_from(current.len().div_ceil(block)).unwrap_or(u32::MAX);
+    let comparisons = compare_allowing(&now, &baseline, |feature| wander.get(feature.index()).copied().unwrap_or(0.0));
+
+    let p: Vec<f64> = comparisons.iter().map(|comparison| comparison.p).collect();
+    let adjusted = fdr::benjamini_hochberg(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
+    let then = counted(reference);
+    let features: Vec<FeatureReport> = comparisons
+        .into_iter()
+        .zip(adjusted)
+        .filter_map(|(comparison, p_adjusted)| {
+            let feature = comparison.feature;
+            let (reference, current) = (then.histogram(feature)?.clone(), now.histogram(feature)?.clone());
+            let plain = if feature.spec().axis.is_circular() { binned::kuiper } else { binned::kolmogorov_smirnov };
+            let ks = plain(current.counts().as_slice(), reference.counts().as_slice(), 0).ok()?;
+            Some(FeatureReport { comparison, ks, p_adjusted, drift: p_adjusted <= q, reference, current })
+        })
+        .collect();
+    let drift = features.iter().any(|feature| feature.drift);
+    let diagnosis = drift.then(|| diagnose(&compare(&now, &baseline)));
+    Ok(BatchReport { features, diagnosis })
+}
+
+/// The largest distance of each feature between parts of the reference: its halves, and its first and last third.
+fn wander(reference: &[FeatureValues]) -> Vec<f64> {
+    let (half, third) = (reference.len() / 2, reference.len() / 3);
+    let (first_half, second_half) = reference.split_at(half);
+    let (first_third, last_third) = (&reference[..third], &reference[reference.len() - third..]);
+    let pairs = [(first_half, second_half), (first_third, last_third)].map(|(a, b)| (counted(a), counted(b)));
+    CATALOGUE
+        .iter()
+        .map(|spec| {
+            let tolerance = usize::from(spec.tolerance_bins);
+            let distance = if spec.axis.is_circular() { binned::kuiper } else { binned::kolmogorov_smirnov };
+            pairs
+                .iter()
+                .filter_map(|(a, b)| {
+                    let (a, b) = (a.histogram(spec.feature)?.counts(), b.histogram(spec.feature)?.counts());
+                    let there = distance(b.as_slice(), a.as_slice(), tolerance).ok()?;
+                    let back = distance(a.as_slice(), b.as_slice(), tolerance).ok()?;
+                    Some(there.max(back))
+                })
+                .fold(0.0, f64::max)
+        })
+        .collect()
+}
+
+/// Counts frames as one window; its time is the order of the frames.
+fn counted(frames: &[FeatureValues]) -> CountedWindow {
+    let mut histograms: Vec<(Feature, Histogram)> = Vec::new();
+    for spec in &CATALOGUE {
+        let mut histogram = Histogram::new();
+        for value in frames.iter().filter_map(|frame| frame.get(spec.feature)) {
+            histogram.add(spec.axis.bin(value));
+        }
+        if histogram.total() > 0 {
+            histograms.push((spec.feature, histogram));
+        }
+    }
+    let length = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+    CountedWindow {
+        window: Window { start: UnixMillis(0), length: Millis(length), merged: 1 },
+        quality: Quality { frames: length, ..Quality::default() },
+        histograms,
+    }
+}

@@ -1,0 +1,505 @@
+//! The aggregator's settings: flags, then `DRIFTGLASS_*` variables, then the file, then defaults.
+//!
+//! Must hold: every fault is reported at once, with file, line, key, value and what is allowed; a [`Config`] that exists is
+//! valid, its fields cannot be changed; nothing is accepted that this release would then ignore.
+//!
+//! Deliberately absent: reading the file and the environment (the program does that and hands both in).
+
+mod document;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use document::Fault;
+use document::{Document, Entry, Value};
+use thiserror::Error;
+
+/// Where the service looks for its file unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/driftglass/aggregator.toml";
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Checked settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    data_dir: PathBuf,
+    quic_listen: SocketAddr,
+    http_listen: SocketAddr,
+    trust_domain: String,
+    q: f64,
+    epoch: Duration,
+    retention: Duration,
+    learning: Duration,
+    max_cameras: usize,
+}
+
+impl Config {
+    /// Folder of the store and the identity.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// UDP address that agents connect to.
+    #[must_use]
+    pub const fn quic_listen(&self) -> SocketAddr {
+        self.quic_listen
+    }
+
+    /// TCP address of dashboard, REST and metrics; always loopback in this release.
+    #[must_use]
+    pub const fn http_listen(&self) -> SocketAddr {
+        self.http_listen
+    }
+
+    /// SPIFFE trust domain that device certificates must name.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// Target of the false discovery rate, 0 < q <= 0.5.
+    #[must_use]
+    pub const fn q(&self) -> f64 {
+        self.q
+    }
+
+    /// The stretch of time over which the false discovery rate is promised.
+    #[must_use]
+    pub const fn epoch(&self) -> Duration {
+        self.epoch
+    }
+
+    /// How long windows are kept.
+    #[must_use]
+    pub const fn retention(&self) -> Duration {
+        self.retention
+    }
+
+    /// How much of a camera's event time its first baseline is learnt from.
+    #[must_use]
+    pub const fn learning(&self) -> Duration {
+        self.learning
+    }
+
+    /// Beyond this many cameras there are no metrics with a label per camera.
+    #[must_use]
+    pub const fn max_cameras(&self) -> usize {
+        self.max_cameras
+    }
+
+    /// Folder of `ca.pem`, `cert.pem` and `key.pem`.
+    #[must_use]
+    pub fn identity_dir(&self) -> PathBuf {
+        self.data_dir.join("identity")
+    }
+
+    /// Checks a file's text together with what overrides it. `file` is its name for messages.
+    ///
+    /// # Errors
+    /// Every fault found, in the order of the file.
+    pub fn parse(file: &str, text: &str, overrides: &Overrides) -> Result<Self, Faults> {
+        let mut reader = Reader::new(file, text, overrides);
+        let data_dir = reader.take("data_dir", "/var/lib/driftglass", path);
+        let quic_listen = reader.take("quic.listen", "[::]:4433", socket);
+        let http_listen = reader.take("http.listen", "127.0.0.1:8080", loopback);
+        let trust_domain = reader.take("identity.trust_domain", "driftglass.local", trust_domain);
+        let q = reader.take("alerting.q", "0.05", rate);
+        let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
+        reader.take("store.kind", "embedded", embedded);
+        let retention = reader.take("store.retention", "30d", |value| duration(value, DAY, 3650 * DAY));
+        let learning =
+            reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 40 * DAY));
+        let max_cameras = reader.take("metrics.max_cameras", "1000", count);
+        reader.refuse("grpc", "gRPC is not available in this release: remove the section");
+        reader.refuse("notify", "notifications are not available in this release: remove the section");
+        if let (Some(learning), Some(retention)) = (learning, retention)
+            && learning > retention
+        {
+            let allowed = format!("allowed is at most store.retention, which is {}", short(retention));
+            reader.fault(file.to_owned(), "baseline.learning", short(learning), allowed);
+        }
+        let faults = reader.finish();
+        match (data_dir, quic_listen, http_listen, trust_domain, q, epoch, retention, learning, max_cameras) {
+            (
+                Some(data_dir),
+                Some(quic_listen),
+                Some(http_listen),
+                Some(trust_domain),
+                Some(q),
+                Some(epoch),
+                Some(retention),
+                Some(learning),
+                Some(max_cameras),
+            ) if faults.is_empty() => Ok(Self {
+                data_dir,
+                quic_listen,
+                http_listen,
+                trust_domain,
+                q,
+                epoch,
+                retention,
+                learning,
+                max_cameras,
+            }),
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+/// Settings from the command line or the environment; they win over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Overrides {
+    /// Folder of the store and the identity.
+    #[arg(long, env = "DRIFTGLASS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// UDP address that agents connect to.
+    #[arg(long, env = "DRIFTGLASS_QUIC_LISTEN", value_name = "ADDRESS:PORT")]
+    pub quic_listen: Option<String>,
+    /// TCP address of dashboard, REST and metrics (loopback).
+    #[arg(long, env = "DRIFTGLASS_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<String>,
+    /// SPIFFE trust domain of device certificates.
+    #[arg(long, env = "DRIFTGLASS_IDENTITY_TRUST_DOMAIN", value_name = "DOMAIN")]
+    pub identity_trust_domain: Option<String>,
+    /// Target of the false discovery rate.
+    #[arg(long, env = "DRIFTGLASS_ALERTING_Q", value_name = "Q")]
+    pub alerting_q: Option<String>,
+    /// The stretch of time the target holds for.
+    #[arg(long, env = "DRIFTGLASS_ALERTING_EPOCH", value_name = "DURATION")]
+    pub alerting_epoch: Option<String>,
+    /// How long windows are kept.
+    #[arg(long, env = "DRIFTGLASS_STORE_RETENTION", value_name = "DURATION")]
+    pub store_retention: Option<String>,
+    /// How much of a camera's time its first baseline is learnt from.
+    #[arg(long, env = "DRIFTGLASS_BASELINE_LEARNING", value_name = "DURATION")]
+    pub baseline_learning: Option<String>,
+    /// Most cameras with metrics of their own.
+    #[arg(long, env = "DRIFTGLASS_METRICS_MAX_CAMERAS", value_name = "N")]
+    pub metrics_max_cameras: Option<String>,
+}
+
+impl Overrides {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "data_dir" => self.data_dir.as_deref(),
+            "quic.listen" => self.quic_listen.as_deref(),
+            "http.listen" => self.http_listen.as_deref(),
+            "identity.trust_domain" => self.identity_trust_domain.as_deref(),
+            "alerting.q" => self.alerting_q.as_deref(),
+            "alerting.epoch" => self.alerting_epoch.as_deref(),
+            "store.retention" => self.store_retention.as_deref(),
+            "baseline.learning" => self.baseline_learning.as_deref(),
+            "metrics.max_cameras" => self.metrics_max_cameras.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Everything that is wrong, one line each.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The faults.
+    #[must_use]
+    pub fn list(&self) -> &[Fault] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    document: Document,
+    overrides: &'a Overrides,
+    known: BTreeSet<&'static str>,
+    faults: Vec<Fault>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: &'a str, text: &str, overrides: &'a Overrides) -> Self {
+        let mut faults = Vec::new();
+        let document = Document::parse(file, text, &mut faults);
+        Self { file, document, overrides, known: BTreeSet::new(), faults }
+    }
+
+    /// One setting. A file's value is checked even where it is overridden; `None` means that a fault has been noted.
+    fn take<T>(&mut self, key: &'static str, default: &str, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
+        self.known.insert(key);
+        let in_file = self.document.keys.remove(key).map(|entry| self.check(key, &entry, &check));
+        let overriding = self.overrides.get(key).map(str::to_owned).map(|text| {
+            let name = key.replace('.', "_");
+            let place = format!("--{} or DRIFTGLASS_{}", name.replace('_', "-"), name.to_uppercase());
+            // A flag has no type; a number is whatever parses as one.
+            let value = if text.parse::<f64>().is_ok() { Value::Number(text) } else { Value::Text(text) };
+            self.check(key, &Entry { place, value }, &check)
+        });
+        if let Some(value) = overriding.or(in_file) {
+            return value;
+        }
+        let value = if default.parse::<f64>().is_ok() {
+            Value::Number(default.to_owned())
+        } else {
+            Value::Text(default.to_owned())
+        };
+        self.check(key, &Entry { place: format!("{} (default)", self.file), value }, &check)
+    }
+
+    fn check<T>(&mut self, key: &str, entry: &Entry, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
+        match check(&entry.value) {
+            Ok(value) => Some(value),
+            Err(allowed) => {
+                self.fault(entry.place.clone(), key, entry.value.to_string(), allowed);
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, place: String, key: &str, value: String, allowed: String) {
+        self.faults.push(Fault { place, key: key.to_owned(), value, allowed });
+    }
+
+    /// A section that exists in the documentation, and not yet in this release.
+    fn refuse(&mut self, section: &str, why: &str) {
+        let place = match (self.document.tables.remove(section), self.document.keys.remove(section)) {
+            (Some(place), _) | (None, Some(Entry { place, .. })) => place,
+            (None, None) => return,
+        };
+        let prefix = format!("{section}.");
+        self.document.keys.retain(|key, _| !key.starts_with(&prefix));
+        self.document.tables.retain(|key, _| !key.starts_with(&prefix));
+        self.fault(place, section, String::new(), why.to_owned());
+    }
+
+    fn finish(mut self) -> Vec<Fault> {
+        let sections: BTreeSet<&str> =
+            self.known.iter().filter_map(|key| key.split_once('.')).map(|(s, _)| s).collect();
+        let document = std::mem::take(&mut self.document);
+        for (key, place) in document.tables {
+            let inner = format!("{key}.");
+            let explained = document.keys.keys().any(|other| other.starts_with(&inner));
+            if !sections.contains(key.as_str()) && !explained {
+                self.fault(place, &key, String::new(), format!("unknown section; known are {}", list(&sections)));
+            }
+        }
+        for (key, entry) in document.keys {
+            let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+            let siblings: BTreeSet<&str> = self
+                .known
+                .iter()
+                .map(|known| known.split_once('.').unwrap_or(("", known)))
+                .filter(|(other, _)| *other == section)
+                .map(|(_, name)| name)
+                .collect();
+            let allowed = if siblings.is_empty() {
+                format!("unknown section; known are {}", list(&sections))
+            } else if section.is_empty() {
+                format!("unknown key; known here are {} and the sections {}", list(&siblings), list(&sections))
+            } else {
+                format!("unknown key; known in this section are {}", list(&siblings))
+            };
+            self.fault(entry.place, &key, entry.value.to_string(), allowed);
+        }
+        let line = |fault: &Fault| fault.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok());
+        self.faults.sort_by_key(|fault| line(fault).unwrap_or(usize::MAX));
+        self.faults
+    }
+}
+
+fn list(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Number(_) | Value::Other(_) => None,
+    }
+}
+
+fn path(value: &Value) -> Result<PathBuf, String> {
+    text(value)
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
+        .ok_or_else(|| "allowed is the path of a folder".to_owned())
+}
+
+fn socket(value: &Value) -> Result<SocketAddr, String> {
+    text(value).and_then(|text| text.parse().ok()).ok_or_else(|| {
+        "allowed is ADDRESS:PORT with a numeric address, such as \"[::]:4433\" or \"0.0.0.0:4433\"".to_owned()
+    })
+}
+
+fn loopback(value: &Value) -> Result<SocketAddr, String> {
+    let address = socket(value)?;
+    if address.ip().to_canonical().is_loopback() {
+        Ok(address)
+    } else {
+        Err("allowed is a loopback address such as \"127.0.0.1:8080\": serving HTTP to other machines needs TLS and \
+             authentication, which are not available in this release"
+            .to_owned())
+    }
+}
+
+/// SPIFFE ID §2.1: lower-case letters, digits, dots, dashes and underscores, at most 255 bytes.
+fn trust_domain(value: &Value) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    text(value)
+        .filter(|text| (1..=255).contains(&text.len()) && text.bytes().all(allowed))
+        .map(str::to_owned)
+        .ok_or_else(|| "allowed are 1 to 255 characters out of a-z, 0-9, '.', '-', '_'".to_owned())
+}
+
+fn rate(value: &Value) -> Result<f64, String> {
+    match value {
+        Value::Number(number) => number.replace('_', "").parse().ok(),
+        Value::Text(_) | Value::Other(_) => None,
+    }
+    .filter(|&q| 0.0 < q && q <= 0.5)
+    .ok_or_else(|| "allowed is a number above 0 and at most 0.5".to_owned())
+}
+
+fn count(value: &Value) -> Result<usize, String> {
+    match value {
+        Value::Number(number) => number.replace('_', "").parse().ok(),
+        Value::Text(_) | Value::Other(_) => None,
+    }
+    .filter(|&count| count <= 100_000)
+    .ok_or_else(|| "allowed is a whole number from 0 to 100000".to_owned())
+}
+
+fn duration(value: &Value, least: Duration, most: Duration) -> Result<Duration, String> {
+    text(value)
+        .and_then(|text| humantime::parse_duration(text).ok())
+        .filter(|&duration| least <= duration && duration <= most)
+        .ok_or_else(|| {
+            format!("allowed is a duration such as \"1d\" or \"12h\", from {} to {}", short(least), short(most))
+        })
+}
+
+/// A duration in the largest unit that divides it.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 60 * 60, "d"), (60 * 60, "h"), (60, "m")];
+    match units.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0) {
+        Some((length, unit)) => format!("{}{unit}", seconds / length),
+        None => format!("{seconds}s"),
+    }
+}
+
+fn embedded(value: &Value) -> Result<(), String> {
+    match text(value) {
+        Some("embedded") => Ok(()),
+        _ => Err("allowed is \"embedded\", the only store of this release".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Vec<String>> {
+        Config::parse("a.toml", text, &Overrides::default())
+            .map_err(|faults| faults.list().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_documented_defaults() {
+        let config = parse("").expect("defaults are valid");
+        assert_eq!(config.quic_listen().to_string(), "[::]:4433");
+        assert_eq!(config.http_listen().to_string(), "127.0.0.1:8080");
+        assert_eq!(config.trust_domain(), "driftglass.local");
+        assert_eq!((config.q(), config.epoch(), config.learning()), (0.05, DAY, DAY));
+        assert_eq!(config.identity_dir(), Path::new("/var/lib/driftglass/identity"));
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once_with_line_key_value_and_what_is_allowed() {
+        let faults = parse(
+            "data_dir = 5\nretention = \"1d\"\n[quic]\nlisten = \"nowhere\"\nport = 1\n[alerting]\nq = 0.9\nepoch = \"1s\"\n\
+             [grpc]\nlisten = \"127.0.0.1:8081\"\n[store]\nkind = \"cluster\"\n[colour]\nhue = 1\n[empty]\n[[notify]]\nkind = \"slack\"\n",
+        )
+        .expect_err("faults");
+        let expected = [
+            "a.toml:1: data_dir = 5: allowed is the path",
+            "a.toml:2: retention = \"1d\": unknown key; known here are data_dir and the sections alerting, baseline,",
+            "a.toml:4: quic.listen = \"nowhere\": allowed is ADDRESS:PORT",
+            "a.toml:5: quic.port = 1: unknown key; known in this section are listen",
+            "a.toml:7: alerting.q = 0.9: allowed is a number above 0 and at most 0.5",
+            "a.toml:8: alerting.epoch = \"1s\": allowed is a duration",
+            "a.toml:9: grpc: gRPC is not available in this release",
+            "a.toml:12: store.kind = \"cluster\": allowed is \"embedded\"",
+            "a.toml:14: colour.hue = 1: unknown section",
+            "a.toml:15: empty: unknown section",
+            "a.toml:16: notify: notifications are not available in this release",
+        ];
+        assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+        for (fault, expected) in faults.iter().zip(expected) {
+            assert!(fault.starts_with(expected), "{fault}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn http_beyond_loopback_is_refused_with_the_reason() {
+        for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.4:8080"] {
+            let faults = parse(&format!("[http]\nlisten = \"{address}\"")).expect_err("beyond loopback");
+            assert!(faults.iter().all(|fault| fault.contains("TLS and authentication")), "{faults:?}");
+        }
+        for address in ["127.0.0.1:0", "[::1]:8080", "127.8.8.8:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(parse(&format!("[http]\nlisten = \"{address}\"")).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_override_wins_over_the_file_and_its_fault_names_flag_and_variable() {
+        let overrides = Overrides { alerting_q: Some("0.1".into()), ..Overrides::default() };
+        let config = Config::parse("a.toml", "[alerting]\nq = 0.2", &overrides).expect("valid");
+        assert_eq!(config.q(), 0.1);
+        let overrides = Overrides { alerting_q: Some("half".into()), ..Overrides::default() };
+        let faults = Config::parse("a.toml", "", &overrides).expect_err("not a number").to_string();
+        assert!(faults.starts_with("--alerting-q or DRIFTGLASS_ALERTING_Q: alerting.q = \"half\": "), "{faults}");
+    }
+
+    #[test]
+    fn every_override_reaches_a_key() {
+        let overrides = Overrides {
+            data_dir: Some("/d".into()),
+            quic_listen: Some("127.0.0.1:1".into()),
+            http_listen: Some("127.0.0.1:2".into()),
+            identity_trust_domain: Some("acme".into()),
+            alerting_q: Some("0.25".into()),
+            alerting_epoch: Some("2d".into()),
+            store_retention: Some("3d".into()),
+            baseline_learning: Some("4d".into()),
+            metrics_max_cameras: Some("5".into()),
+        };
+        let expected = Config {
+            data_dir: "/d".into(),
+            quic_listen: SocketAddr::from(([127, 0, 0, 1], 1)),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 2)),
+            trust_domain: "acme".into(),
+            q: 0.25,
+            epoch: 2 * DAY,
+            retention: 3 * DAY,
+            learning: 4 * DAY,
+            max_cameras: 5,
+        };
+        assert_eq!(Config::parse("a.toml", "", &overrides), Ok(expected));
+    }
+}

@@ -1,0 +1,17 @@
+//! From distances to alerts that keep a promise: how much a frame counts, how windows add up to evidence, and which devices
+//! may be named without breaking the false discovery rate.
+//!
+//! Pure functions and small states in `f64`; time and storage stay with the caller.
+
+pub mod calibrator;
+pub mod combination;
+pub mod design_effect;
+pub mod family_wise;
+pub mod fdr;
+pub mod indicator_ladder;
+pub mod peer;
+pub mod process;
+pub mod tolerance_effect;
+
+#[cfg(test)]
+mod null_simulation;

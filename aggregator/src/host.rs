@@ -1,0 +1,17 @@
+//! The part that touches the outside: sockets, files, signals, the service manager, the clock.
+//!
+//! Must hold: nothing here decides anything about records or cameras. Start-up has one order (configuration, identity, store,
+//! ingest, HTTP) and each step that fails names what was asked for and what would help.
+
+mod clock;
+mod credentials;
+mod ledger;
+mod quic;
+mod serve;
+mod systemd;
+mod telemetry;
+
+pub use clock::now;
+pub use credentials::{Credentials, CredentialsError};
+pub use serve::{Addresses, ServeError, run};
+pub use telemetry::{LogFormat, start_logging};

@@ -1,0 +1,225 @@
+//! From configuration to a running service, and down again.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use driftglass_protocol::unit::{Millis, UnixMillis};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::clock::now;
+use super::credentials::{Credentials, CredentialsError};
+use super::quic::{self, BindError, Shared};
+use super::systemd;
+use crate::api::{Api, router};
+use crate::config::Config;
+use crate::decision::{Core, Settings};
+use crate::ingest::Connections;
+use crate::metrics::{Metrics, MetricsError};
+use crate::store::StoreError;
+use crate::store::embedded::EmbeddedStore;
+use crate::writer::{self, Writer};
+
+/// How long the parts may take to stop, one after the other; within systemd's 90 s.
+const SESSIONS_GRACE: Duration = Duration::from_secs(15);
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+const WRITER_GRACE: Duration = Duration::from_secs(30);
+/// How often windows beyond the retention are deleted.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Where the service can be reached; written as JSON to `addresses.json` in the data folder while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// For agents, UDP.
+    pub quic: SocketAddr,
+    /// For people and programs, TCP.
+    pub http: SocketAddr,
+}
+
+impl Addresses {
+    /// Name of the file within the data folder.
+    pub const FILE_NAME: &'static str = "addresses.json";
+}
+
+/// Why the service does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A file or folder cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address cannot be bound.
+    #[error("{key} = \"{address}\": cannot listen there: {source}{}", hint(.source))]
+    Listen {
+        /// The key in the configuration.
+        key: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The identity files.
+    #[error("identity: {0}")]
+    Credentials(#[from] CredentialsError),
+    /// The store.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The system refuses signals or threads.
+    #[error("the system refuses: {0}")]
+    System(std::io::Error),
+    /// A part ended that should not have.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program, or another aggregator, has it: stop it or choose another port"
+        }
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One variant of [`ServeError`] per cause.
+pub async fn run(config: &Config) -> Result<(), ServeError> {
+    // Signals first: one that comes during start-up must not be lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
+
+    let credentials = Credentials::read(&config.identity_dir())?;
+    create_data_dir(config.data_dir())?;
+    let announcement = config.data_dir().join(Addresses::FILE_NAME);
+    let store = EmbeddedStore::open(config.data_dir())?;
+    // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
+    drop(std::fs::remove_file(&announcement));
+    let reader = Arc::new(store.reader());
+    let settings = core_settings(config);
+    let (writer, writer_thread) = Writer::start(store, move || Core::new(settings), now, writer::Settings::default())?;
+    let metrics = Arc::new(Metrics::new(config.q())?);
+    let connections = Arc::new(Connections::default());
+
+    let listen = config.quic_listen();
+    let endpoint = quic::bind(listen, credentials).map_err(|error| match error {
+        BindError::Credentials(error) => ServeError::Credentials(error),
+        BindError::Socket(source) => ServeError::Listen { key: "quic.listen", address: listen, source },
+    })?;
+    let http_error = |source| ServeError::Listen { key: "http.listen", address: config.http_listen(), source };
+    let listener = TcpListener::bind(config.http_listen()).await.map_err(http_error)?;
+    let addresses = Addresses {
+        quic: endpoint.local_addr().map_err(ServeError::System)?,
+        http: listener.local_addr().map_err(http_error)?,
+    };
+
+    let (stop, stopped) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        writer: writer.clone(),
+        metrics: Arc::clone(&metrics),
+        connections: Arc::clone(&connections),
+        trust_domain: config.trust_domain().to_owned(),
+    });
+    let mut ingest = tokio::spawn(quic::accept(endpoint, shared, stopped.clone()));
+    let api =
+        Arc::new(Api::new(reader, writer.progress(), metrics, connections, stopped.clone(), config.max_cameras()));
+    let mut http_stop = stopped.clone();
+    let mut http = tokio::spawn(async move {
+        axum::serve(listener, router(api))
+            .with_graceful_shutdown(async move { drop(http_stop.wait_for(|&stop| stop).await) })
+            .await
+    });
+    let watchdog = tokio::spawn(systemd::feed_watchdog(writer.clone()));
+    let retention = tokio::spawn(forget(writer.clone(), config.retention()));
+    announce(&announcement, addresses)?;
+    tracing::info!(quic = %addresses.quic, http = %addresses.http, "ready");
+    systemd::ready(&format!("agents on {}, http://{}", addresses.quic, addresses.http));
+
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = &mut ingest => Some("the QUIC endpoint"),
+        _ = &mut http => Some("the HTTP server"),
+    };
+    tracing::info!("stopping");
+    systemd::stopping();
+    drop(std::fs::remove_file(&announcement));
+    stop.send_replace(true);
+    watchdog.abort();
+    retention.abort();
+    if failure.is_none() {
+        if tokio::time::timeout(SESSIONS_GRACE, &mut ingest).await.is_err() {
+            tracing::warn!("some sessions did not end in time; their agents will send again what was not acknowledged");
+            ingest.abort();
+        }
+        if tokio::time::timeout(HTTP_GRACE, &mut http).await.is_err() {
+            http.abort();
+        }
+    } else {
+        ingest.abort();
+        http.abort();
+    }
+    // The last handle: the writer commits what is queued and ends.
+    drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
+    let joined = tokio::task::spawn_blocking(move || writer_thread.join());
+    match tokio::time::timeout(WRITER_GRACE, joined).await {
+        Ok(Ok(Ok(()))) => {}
+        _ => return Err(ServeError::Ended("the writer")),
+    }
+    tracing::info!("stopped");
+    failure.map_or(Ok(()), |part| Err(ServeError::Ended(part)))
+}
+
+fn core_settings(config: &Config) -> Settings {
+    let millis = |duration: Duration| Millis(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX));
+    Settings { q: config.q(), epoch: millis(config.epoch()), learning: millis(config.learning()) }
+}
+
+fn create_data_dir(path: &Path) -> Result<(), ServeError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| ServeError::File { path: path.to_owned(), source })
+}
+
+/// Writes the addresses so that a reader sees all of them or none.
+fn announce(path: &Path, addresses: Addresses) -> Result<(), ServeError> {
+    let temporary = path.with_extension("json.tmp");
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        serde_json::to_writer(&mut file, &addresses)?;
+        file.write_all(b"\n")?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|source| ServeError::File { path: path.to_owned(), source })
+}
+
+async fn forget(writer: Writer, retention: Duration) {
+    let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    loop {
+        match writer.forget_before(UnixMillis(now().0.saturating_sub(retention))).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "windows beyond the retention were deleted"),
+            Err(error) => {
+                tracing::warn!(%error, "windows beyond the retention could not be deleted; trying again later")
+            }
+        }
+        tokio::time::sleep(RETENTION_INTERVAL).await;
+    }
+}

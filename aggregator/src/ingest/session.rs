@@ -1,0 +1,357 @@
+//! One agent's session: greet, then records in and acknowledgements out, until either side ends it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::task::Poll;
+use std::time::Duration;
+
+use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::session::{Acknowledge, Hello, Incoming, Receiver, Refuse, RefuseReason, Welcome};
+use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::wire::{Body, FrameError, Mark, Record};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::splitter::FrameSplitter;
+use super::{IN_FLIGHT, Rejection};
+use crate::ledger::Outcome;
+
+/// How long a new connection may take to greet.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take to leave; a peer that does not read loses its connection.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a session that is told to stop waits for what it has handed to the ledger.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// When an agent that is turned away because the aggregator stops or cannot store should try again.
+const RETRY_AFTER_S: u32 = 5;
+/// Room for any message of ours.
+const MESSAGE_BYTES: usize = 128;
+
+/// The ledger has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the ledger is not available")]
+pub struct LedgerError;
+
+/// What a session needs of the ledger.
+pub trait Ledger: Sync {
+    /// What becomes of a record, once that is durable. Answers arrive in the order of submission.
+    type Ticket: Future<Output = Result<Outcome, LedgerError>> + Unpin + Send;
+
+    /// Notes a greeting and returns the device's mark.
+    fn greet(&self, hello: Hello) -> impl Future<Output = Result<Mark, LedgerError>> + Send;
+
+    /// Hands in a record. When this returns, the record has its place: records are judged in the order in which calls returned.
+    fn submit(
+        &self,
+        device: &DeviceId,
+        frame: Vec<u8>,
+    ) -> impl Future<Output = Result<Self::Ticket, LedgerError>> + Send;
+}
+
+/// What a session tells while it runs, for the metrics.
+pub trait Observer: Sync {
+    /// A record was counted; `lag_s` is the time in seconds from the end of its window to its commit.
+    fn accepted(&self, lag_s: Option<f64>);
+    /// A record had been counted before.
+    fn duplicate(&self);
+}
+
+/// Who speaks, and what the session needs of its surroundings.
+#[derive(Debug)]
+pub struct Peer<'a, L, O> {
+    /// The device that the certificate names.
+    pub device: DeviceId,
+    /// The ledger.
+    pub ledger: &'a L,
+    /// Who is told of outcomes.
+    pub observer: &'a O,
+    /// The aggregator's clock.
+    pub clock: fn() -> UnixMillis,
+}
+
+/// Why a session is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A newer connection of the same device has come.
+    Superseded,
+    /// The aggregator is going down.
+    ShuttingDown,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The agent closed its side after a whole frame.
+    Finished,
+    /// It was told to stop.
+    Stopped(Stop),
+    /// The agent sent something that cannot be counted.
+    Rejected {
+        /// Why.
+        reason: Rejection,
+        /// Offset in the stream of the frame that was refused.
+        offset: u64,
+        /// The reason in full.
+        detail: String,
+    },
+    /// The connection broke.
+    Lost {
+        /// What the transport said.
+        detail: String,
+    },
+}
+
+/// A record between submission and commit.
+struct Pending<T> {
+    ticket: T,
+    offset: u64,
+    window_end: Option<UnixMillis>,
+}
+
+/// Runs a session to its end. `stop` turns to `Some` when it should end early; dropping its sender means nothing.
+pub async fn serve<R, W, L, O>(
+    peer: &Peer<'_, L, O>,
+    reader: &mut R,
+    writer: &mut W,
+    stop: &mut watch::Receiver<Option<Stop>>,
+) -> Ended
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+    L: Ledger,
+    O: Observer,
+{
+    let mut session = Session {
+        peer,
+        writer,
+        receiver: Receiver::new(peer.device.clone()),
+        greeted: false,
+        mark: Mark::default(),
+        pending: VecDeque::new(),
+    };
+    match session.run(reader, stop).await {
+        Ok(ended) | Err(ended) => ended,
+    }
+}
+
+struct Session<'a, W, L: Ledger, O> {
+    peer: &'a Peer<'a, L, O>,
+    writer: &'a mut W,
+    receiver: Receiver,
+    greeted: bool,
+    mark: Mark,
+    pending: VecDeque<Pending<L::Ticket>>,
+}
+
+impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> {
+    async fn run<R: AsyncRead + Unpin + Send>(
+        &mut self,
+        reader: &mut R,
+        stop: &mut watch::Receiver<Option<Stop>>,
+    ) -> Result<Ended, Ended> {
+        let mut splitter = FrameSplitter::new();
+        let greeting_limit = tokio::time::sleep(GREETING_LIMIT);
+        tokio::pin!(greeting_limit);
+        let mut open = true;
+        loop {
+            while self.pending.len() < IN_FLIGHT {
+                match self.take(&mut splitter).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err((reason, ended)) => return Err(self.refuse(reason, ended).await),
+                }
+            }
+            let room = self.pending.len() < IN_FLIGHT;
+            if !open && room && self.pending.is_empty() {
+                return match splitter.finish() {
+                    Ok(()) => Ok(Ended::Finished),
+                    Err(malformed) => Err(Ended::Lost { detail: format!("the stream ends early {malformed}") }),
+                };
+            }
+            tokio::select! {
+                biased;
+                Some(reason) = told_to_stop(stop) => return Err(self.stop(reason).await),
+                outcomes = next_outcomes(&mut self.pending), if !self.pending.is_empty() => {
+                    self.settle(outcomes).await?;
+                }
+                () = &mut greeting_limit, if !self.greeted => {
+                    let detail = format!("no greeting within {} s", GREETING_LIMIT.as_secs());
+                    let ended = Ended::Rejected { reason: Rejection::Protocol, offset: splitter.offset(), detail };
+                    return Err(self.refuse(RefuseReason::Protocol, ended).await);
+                }
+                read = reader.read(splitter.spare()), if open && room => match read {
+                    Ok(0) => open = false,
+                    Ok(count) => splitter.advance(count),
+                    Err(error) => return Err(Ended::Lost { detail: error.to_string() }),
+                },
+            }
+        }
+    }
+
+    /// Takes one frame from the buffer and acts on it; `false` where there is none.
+    async fn take(&mut self, splitter: &mut FrameSplitter) -> Result<bool, (RefuseReason, Ended)> {
+        let next = splitter.take_frame().map_err(|malformed| {
+            let detail = malformed.error.to_string();
+            let reason = Rejection::from(malformed.error);
+            (RefuseReason::Malformed, Ended::Rejected { reason, offset: malformed.offset, detail })
+        })?;
+        let Some((offset, frame, bytes)) = next else { return Ok(false) };
+        let rejected = |refuse: RefuseReason, detail: String| {
+            (refuse, Ended::Rejected { reason: rejection(refuse), offset, detail })
+        };
+        // The device's mark is only known after the greeting, which is why the epoch is compared below and not by the receiver.
+        match self.receiver.handle_frame(frame, Mark::default()) {
+            Ok(Incoming::Hello(hello)) => {
+                let epoch = hello.epoch;
+                let greeted = self.peer.ledger.greet(hello).await;
+                self.mark = greeted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
+                if epoch < self.mark.epoch {
+                    let detail = format!("epoch {epoch} is older than {}, counted before", self.mark.epoch);
+                    return Err(rejected(RefuseReason::StaleEpoch, detail));
+                }
+                self.greeted = true;
+                let in_flight = u16::try_from(IN_FLIGHT).unwrap_or(u16::MAX);
+                let welcome = Welcome { mark: self.mark, clock: (self.peer.clock)(), in_flight };
+                self.send(|out| welcome.write(out)).await.map_err(|ended| (RefuseReason::Protocol, ended))?;
+            }
+            Ok(Incoming::Record(record)) => {
+                let window_end = match &record.body {
+                    Body::Summary(summary) => Some(summary.window.end()),
+                    Body::Tombstone(_) => None,
+                };
+                let submitted = self.peer.ledger.submit(&self.peer.device, bytes.to_vec()).await;
+                let ticket = submitted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
+                self.pending.push_back(Pending { ticket, offset, window_end });
+            }
+            Err(refuse) => {
+                let detail = match refuse {
+                    RefuseReason::Malformed => Record::parse(frame)
+                        .err()
+                        .map_or_else(|| "the greeting does not decode".to_owned(), |error| error.to_string()),
+                    RefuseReason::Identity => "the greeting names another device than the certificate".to_owned(),
+                    _ => format!("a {:?} out of turn", frame.kind),
+                };
+                return Err(rejected(refuse, detail));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Acknowledges what has been committed, cumulatively; refuses what the ledger refused.
+    async fn settle(&mut self, outcomes: Vec<(Settled, u64)>) -> Result<(), Ended> {
+        let now = (self.peer.clock)();
+        let mut refusal = None;
+        for ((outcome, window_end), offset) in outcomes {
+            match outcome {
+                Ok(Outcome::Accepted(mark)) => {
+                    self.mark = self.mark.max(mark);
+                    #[expect(clippy::cast_precision_loss, reason = "a lag in milliseconds stays far below 2⁵³")]
+                    self.peer.observer.accepted(window_end.map(|end| now.since(end) as f64 / 1000.0));
+                }
+                Ok(Outcome::Duplicate(mark)) => {
+                    self.mark = self.mark.max(mark);
+                    self.peer.observer.duplicate();
+                }
+                Ok(Outcome::Refused { reason, expected_after }) => {
+                    refusal = Some((reason, offset, format!("the next record expected follows {expected_after}")));
+                    break;
+                }
+                Err(error) => {
+                    refusal = Some((RefuseReason::Unavailable, offset, error.to_string()));
+                    break;
+                }
+            }
+        }
+        if self.mark > Mark::default() {
+            let acknowledge = Acknowledge { mark: self.mark };
+            self.send(|out| acknowledge.write(out)).await?;
+        }
+        match refusal {
+            None => Ok(()),
+            Some((refuse, offset, detail)) => {
+                let ended = Ended::Rejected { reason: rejection(refuse), offset, detail };
+                Err(self.refuse(refuse, ended).await)
+            }
+        }
+    }
+
+    /// Lets what was handed in become durable, acknowledges it, and says goodbye.
+    async fn stop(&mut self, stop: Stop) -> Ended {
+        let drained = tokio::time::timeout(DRAIN_LIMIT, async {
+            while !self.pending.is_empty() {
+                let outcomes = next_outcomes(&mut self.pending).await;
+                self.settle(outcomes).await?;
+            }
+            Ok::<(), Ended>(())
+        })
+        .await;
+        if let Ok(Err(ended)) = drained {
+            return ended;
+        }
+        let reason = match stop {
+            Stop::Superseded => RefuseReason::Superseded,
+            Stop::ShuttingDown => RefuseReason::Unavailable,
+        };
+        self.refuse(reason, Ended::Stopped(stop)).await
+    }
+
+    /// Sends a refusal where it still can be sent; returns how the session ended either way.
+    async fn refuse(&mut self, reason: RefuseReason, ended: Ended) -> Ended {
+        if matches!(ended, Ended::Lost { .. }) {
+            return ended;
+        }
+        let retry_after_s = if reason == RefuseReason::Unavailable { RETRY_AFTER_S } else { 0 };
+        let refuse = Refuse { reason, expected_after: self.mark, retry_after_s };
+        // The agent learns more from a refusal than from a closed connection, and loses nothing without one.
+        drop(self.send(|out| refuse.write(out)).await);
+        ended
+    }
+
+    async fn send(&mut self, write: impl FnOnce(&mut [u8]) -> Result<usize, FrameError>) -> Result<(), Ended> {
+        let mut out = [0; MESSAGE_BYTES];
+        let length = write(&mut out).map_err(|error| Ended::Lost { detail: error.to_string() })?;
+        let bytes = out.get(..length).unwrap_or_default();
+        match tokio::time::timeout(WRITE_LIMIT, self.writer.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Ended::Lost { detail: error.to_string() }),
+            Err(_) => Err(Ended::Lost { detail: "the agent does not read its acknowledgements".to_owned() }),
+        }
+    }
+}
+
+/// `None` where nobody can ask for a stop any more.
+async fn told_to_stop(stop: &mut watch::Receiver<Option<Stop>>) -> Option<Stop> {
+    stop.wait_for(Option::is_some).await.ok().and_then(|reason| *reason)
+}
+
+type Settled = (Result<Outcome, LedgerError>, Option<UnixMillis>);
+
+/// Waits for the oldest record and takes every further one that is already settled, so that one acknowledgement covers all.
+async fn next_outcomes<T>(pending: &mut VecDeque<Pending<T>>) -> Vec<(Settled, u64)>
+where
+    T: Future<Output = Result<Outcome, LedgerError>> + Unpin,
+{
+    std::future::poll_fn(|context| {
+        let mut settled = Vec::new();
+        while let Some(front) = pending.front_mut() {
+            let Poll::Ready(outcome) = std::pin::Pin::new(&mut front.ticket).poll(context) else { break };
+            settled.push(((outcome, front.window_end), front.offset));
+            pending.pop_front();
+        }
+        if settled.is_empty() { Poll::Pending } else { Poll::Ready(settled) }
+    })
+    .await
+}
+
+const fn rejection(reason: RefuseReason) -> Rejection {
+    match reason {
+        RefuseReason::Identity => Rejection::Identity,
+        RefuseReason::StaleEpoch => Rejection::StaleEpoch,
+        RefuseReason::Gap => Rejection::Gap,
+        RefuseReason::Overlap => Rejection::Overlap,
+        RefuseReason::Malformed => Rejection::Payload,
+        RefuseReason::Protocol | RefuseReason::Superseded => Rejection::Protocol,
+        RefuseReason::Unavailable => Rejection::Unavailable,
+    }
+}

@@ -1,0 +1,394 @@
+//! One write transaction.
+
+use driftglass_protocol::id::{CameraId, DeviceId};
+use driftglass_protocol::session::Hello;
+use driftglass_protocol::session::chain::Verdict;
+use driftglass_protocol::summary::Summary;
+use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::wire::{Mark, RecordId, Tombstone, TombstoneCause};
+use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
+use serde::Serialize;
+
+use super::{counted, failed};
+use crate::alert::Alert;
+use crate::decision::{Change, CountedWindow, History};
+use crate::store::{Batch, Greeting, StoreError};
+
+/// Versions of a camera's baseline kept; older ones are deleted when a new one is stored.
+const BASELINE_VERSIONS: u32 = 32;
+
+/// A transaction of the embedded store; rolled back when dropped without commit.
+#[derive(Debug)]
+pub struct EmbeddedBatch<'a> {
+    transaction: Transaction<'a>,
+}
+
+impl<'a> EmbeddedBatch<'a> {
+    pub(super) const fn new(transaction: Transaction<'a>) -> Self {
+        Self { transaction }
+    }
+
+    fn execute(&self, doing: &'static str, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.transaction.prepare_cached(sql).and_then(|mut s| s.execute(parameters)).map_err(failed(doing))
+    }
+
+    fn row<T>(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(parameters, read).optional())
+            .map_err(failed(doing))
+    }
+
+    /// The camera's row; created empty for a camera that only a decision has named so far.
+    fn camera_row(&self, camera: &CameraId) -> Result<i64, StoreError> {
+        let doing = "looking up a camera";
+        let CameraId { device: DeviceId { site, device }, camera } = camera;
+        let key = [site.as_str(), device.as_str(), camera.as_str()];
+        let select = "SELECT c.id FROM cameras c JOIN devices d ON d.id = c.device
+                      WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3";
+        if let Some(row) = self.row(doing, select, key, |row| row.get(0))? {
+            return Ok(row);
+        }
+        let insert = "INSERT INTO cameras (device, camera, frames, windows, missing, undecodable, skipped, late)
+                      SELECT id, ?3, 0, 0, 0, 0, 0, 0 FROM devices WHERE site = ?1 AND device = ?2 RETURNING id";
+        self.row(doing, insert, key, |row| row.get(0))?.ok_or_else(|| StoreError::Damaged {
+            what: "a decision",
+            detail: format!("it names {site}/{device}/{camera}, of a device that is not registered"),
+        })
+    }
+
+    fn apply_alert(&self, alert: &Alert) -> Result<(), StoreError> {
+        let damaged = |error: serde_json::Error| StoreError::Damaged { what: "an alert", detail: error.to_string() };
+        // JSON has no word for what is not a number, and would not read back.
+        let mut alert = alert.clone();
+        for moved in &mut alert.features {
+            for value in [&mut moved.distance, &mut moved.shift] {
+                if !value.is_finite() {
+                    tracing::error!(alert = alert.id, feature = moved.feature, %value, "stored as 0: not a finite number");
+                    *value = 0.0;
+                }
+            }
+        }
+        let json = serde_json::to_string(&alert).map_err(damaged)?;
+        self.execute(
+            "storing an alert",
+            "INSERT OR REPLACE INTO alerts
+                (id, camera, scope, cause, severity, state, first_window, raised_at, alert)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                alert.id.cast_signed(),
+                self.camera_row(&alert.camera)?,
+                text(&alert.scope).map_err(damaged)?,
+                alert.cause.name(),
+                text(&alert.severity).map_err(damaged)?,
+                text(&alert.state).map_err(damaged)?,
+                alert.first_window.0,
+                alert.raised_at.0,
+                json,
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// The name of a variant in every interface.
+pub(super) fn text(variant: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_value(variant).and_then(serde_json::from_value)
+}
+
+const fn cause(cause: TombstoneCause) -> &'static str {
+    match cause {
+        TombstoneCause::SpoolFull => "spool-full",
+        TombstoneCause::Damaged => "damaged",
+    }
+}
+
+fn mark(row: &Row<'_>) -> rusqlite::Result<Mark> {
+    Ok(Mark { epoch: row.get(0)?, sequence: row.get::<_, i64>(1)?.cast_unsigned() })
+}
+
+const SELECT_MARK: &str = "SELECT epoch, sequence FROM devices WHERE site = ?1 AND device = ?2";
+
+impl History for EmbeddedBatch<'_> {
+    type Error = StoreError;
+
+    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, StoreError> {
+        let doing = "reading earlier windows";
+        let mut statement = self
+            .transaction
+            .prepare_cached(
+                "SELECT w.id, w.frame FROM windows w
+                 WHERE w.camera = (SELECT c.id FROM cameras c JOIN devices d ON d.id = c.device
+                                   WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3)
+                   AND w.start >= ?4 AND w.damaged = 0
+                 ORDER BY w.start DESC, w.id DESC LIMIT ?5",
+            )
+            .map_err(failed(doing))?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = statement
+            .query(params![
+                camera.device.site.as_str(),
+                camera.device.device.as_str(),
+                camera.camera.as_str(),
+                from.0,
+                limit
+            ])
+            .map_err(failed(doing))?;
+        let mut windows = Vec::new();
+        let mut damaged: Vec<i64> = Vec::new();
+        while let Some(row) = rows.next().map_err(failed(doing))? {
+            let frame = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(failed(doing))?;
+            match counted(frame) {
+                Some(window) => windows.push(window),
+                None => damaged.push(row.get(0).map_err(failed(doing))?),
+            }
+        }
+        // A window whose bytes have rotted is set aside and said so once: it must not stop its camera for good.
+        for id in damaged {
+            tracing::error!(%camera, window = id, "a stored window no longer parses and is left out from now on");
+            self.execute("setting a damaged window aside", "UPDATE windows SET damaged = 1 WHERE id = ?1", [id])?;
+        }
+        windows.reverse();
+        Ok(windows)
+    }
+}
+
+impl Batch for EmbeddedBatch<'_> {
+    fn mark(&self, device: &DeviceId) -> Result<Mark, StoreError> {
+        let key = [device.site.as_str(), device.device.as_str()];
+        Ok(self.row("reading a mark", SELECT_MARK, key, mark)?.unwrap_or_default())
+    }
+
+    fn register(&mut self, device: &DeviceId, now: UnixMillis) -> Result<Mark, StoreError> {
+        let (site, name) = (device.site.as_str(), device.device.as_str());
+        if let Some(mark) = self.row("reading a mark", SELECT_MARK, [site, name], mark)? {
+            return Ok(mark);
+        }
+        self.execute(
+            "registering a device",
+            "INSERT INTO devices (site, device, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
+            params![site, name, now.0],
+        )?;
+        Ok(Mark::default())
+    }
+
+    fn greet(&mut self, hello: &Hello, now: UnixMillis) -> Result<Greeting, StoreError> {
+        let mark = self.register(&hello.device, now)?;
+        let key = [hello.device.site.as_str(), hello.device.device.as_str()];
+        let before: Option<(Option<u32>, Option<i64>)> = self.row(
+            "reading a greeting",
+            "SELECT hello_epoch, hello_instance FROM devices WHERE site = ?1 AND device = ?2",
+            key,
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let cloned = matches!(before, Some((Some(epoch), Some(instance)))
+            if epoch == hello.epoch && instance.cast_unsigned() != hello.instance);
+        self.execute(
+            "storing a greeting",
+            "UPDATE devices SET hello_epoch = ?3, hello_instance = ?4, version = ?5, clock_ahead = ?6, last_seen = ?7,
+                                clones = clones + ?8
+             WHERE site = ?1 AND device = ?2",
+            params![
+                key[0],
+                key[1],
+                hello.epoch,
+                hello.instance.cast_signed(),
+                hello.version.as_str(),
+                hello.clock.0.saturating_sub(now.0),
+                now.0,
+                cloned,
+            ],
+        )?;
+        Ok(Greeting { mark, cloned })
+    }
+
+    fn count_unaccepted(&mut self, device: &DeviceId, verdict: Verdict, now: UnixMillis) -> Result<(), StoreError> {
+        self.execute(
+            "counting a record not accepted",
+            "UPDATE devices SET duplicates = duplicates + ?3, gaps = gaps + ?4, overlaps = overlaps + ?5, last_seen = ?6
+             WHERE site = ?1 AND device = ?2",
+            params![
+                device.site.as_str(),
+                device.device.as_str(),
+                verdict == Verdict::Duplicate,
+                verdict == Verdict::Gap,
+                verdict == Verdict::Overlap,
+                now.0,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn insert_window(
+        &mut self,
+        camera: &CameraId,
+        summary: &Summary<'_>,
+        frame: &[u8],
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let Summary { model, window, quality, .. } = summary;
+        let doing = "adding to the totals of a camera";
+        let row: Option<i64> = self.row(
+            doing,
+            "INSERT INTO cameras (device, camera, frames, windows, missing, undecodable, skipped, late,
+                                  last_start, last_length, last_merged, model_name, model_version)
+             SELECT id, :camera, :frames, :merged, :missing, :undecodable, :skipped, :late,
+                    :start, :length, :merged, :model, :version FROM devices WHERE site = :site AND device = :device
+             ON CONFLICT (device, camera) DO UPDATE SET
+                frames = frames + excluded.frames,
+                windows = windows + excluded.windows,
+                missing = missing + excluded.missing,
+                undecodable = undecodable + excluded.undecodable,
+                skipped = skipped + excluded.skipped,
+                late = late + excluded.late,
+                model_name = iif(last_start > excluded.last_start, model_name, excluded.model_name),
+                model_version = iif(last_start > excluded.last_start, model_version, excluded.model_version),
+                last_length = iif(last_start > excluded.last_start, last_length, excluded.last_length),
+                last_merged = iif(last_start > excluded.last_start, last_merged, excluded.last_merged),
+                last_start = max(ifnull(last_start, excluded.last_start), excluded.last_start)
+             RETURNING id",
+            named_params! {
+                ":site": camera.device.site.as_str(),
+                ":device": camera.device.device.as_str(),
+                ":camera": camera.camera.as_str(),
+                ":frames": quality.frames,
+                ":merged": window.merged,
+                ":missing": quality.missing,
+                ":undecodable": quality.undecodable,
+                ":skipped": quality.skipped,
+                ":late": quality.late,
+                ":start": window.start.0,
+                ":length": window.length.0,
+                ":model": model.as_ref().map(|model| model.name.as_str()),
+                ":version": model.as_ref().map(|model| model.version.as_str()),
+            },
+            |row| row.get(0),
+        )?;
+        let Some(row) = row else {
+            return Err(StoreError::Damaged {
+                what: "a window",
+                detail: format!("{camera} is of no registered device"),
+            });
+        };
+        self.execute(
+            "storing a window",
+            "INSERT INTO windows (camera, start, length, merged, frames, missing, undecodable, skipped, late, received,
+                                  frame) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![
+                row,
+                window.start.0,
+                window.length.0,
+                window.merged,
+                quality.frames,
+                quality.missing,
+                quality.undecodable,
+                quality.skipped,
+                quality.late,
+                now.0,
+                frame,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn insert_tombstone(
+        &mut self,
+        device: &DeviceId,
+        id: RecordId,
+        tombstone: Tombstone,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let (site, name) = (device.site.as_str(), device.device.as_str());
+        self.execute(
+            "storing a tombstone",
+            "INSERT INTO tombstones (device, epoch, first, last, cause, start, end, received)
+             SELECT id, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM devices WHERE site = ?1 AND device = ?2",
+            params![
+                site,
+                name,
+                id.epoch,
+                id.first.cast_signed(),
+                id.last.cast_signed(),
+                cause(tombstone.cause),
+                tombstone.from.0,
+                tombstone.to.0,
+                now.0,
+            ],
+        )?;
+        let lost = id.last.saturating_sub(id.first).saturating_add(1);
+        self.execute(
+            "counting lost windows",
+            // The numbers come from the device: the total stops at a number that no addition can overflow.
+            "UPDATE devices SET lost = min(lost + ?3, 1000000000000000) WHERE site = ?1 AND device = ?2",
+            params![site, name, i64::try_from(lost).unwrap_or(i64::MAX).min(1_000_000_000_000_000)],
+        )?;
+        Ok(())
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Camera { camera, state } => {
+                self.execute(
+                    "storing the state of a camera",
+                    "INSERT INTO camera_states (camera, state) VALUES (?1, ?2)
+                     ON CONFLICT (camera) DO UPDATE SET state = excluded.state",
+                    params![self.camera_row(camera)?, state],
+                )?;
+            }
+            Change::Baseline { camera, version, learned_at, baseline } => {
+                let row = self.camera_row(camera)?;
+                self.execute(
+                    "storing a baseline",
+                    "INSERT OR REPLACE INTO baselines (camera, version, learned_at, baseline) VALUES (?1, ?2, ?3, ?4)",
+                    params![row, version, learned_at.0, baseline],
+                )?;
+                self.execute(
+                    "deleting old baselines",
+                    "DELETE FROM baselines WHERE camera = ?1 AND version <= ?2",
+                    params![row, i64::from(*version) - i64::from(BASELINE_VERSIONS)],
+                )?;
+            }
+            Change::Alert(alert) => self.apply_alert(alert)?,
+        }
+        Ok(())
+    }
+
+    fn set_mark(&mut self, device: &DeviceId, judged: Mark, next: Mark, now: UnixMillis) -> Result<(), StoreError> {
+        let changed = self.execute(
+            "moving a mark",
+            "UPDATE devices SET epoch = ?5, sequence = ?6, accepted = accepted + 1, last_seen = ?7
+             WHERE site = ?1 AND device = ?2 AND epoch = ?3 AND sequence = ?4",
+            params![
+                device.site.as_str(),
+                device.device.as_str(),
+                judged.epoch,
+                judged.sequence.cast_signed(),
+                next.epoch,
+                next.sequence.cast_signed(),
+                now.0,
+            ],
+        )?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::MarkMoved { device: Box::new(device.clone()), judged }) }
+    }
+
+    fn forget_before(&mut self, before: UnixMillis, limit: u32) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        for sql in [
+            "DELETE FROM windows WHERE id IN (SELECT id FROM windows WHERE start < ?1 ORDER BY start LIMIT ?2)",
+            "DELETE FROM tombstones WHERE id IN (SELECT id FROM tombstones WHERE start < ?1 ORDER BY start LIMIT ?2)",
+        ] {
+            forgotten += self.execute("forgetting old windows", sql, params![before.0, limit])? as u64;
+        }
+        Ok(forgotten)
+    }
+
+    fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().map_err(failed("committing"))
+    }
+}
