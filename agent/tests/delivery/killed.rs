@@ -113,3 +113,46 @@ fn killed_again_and_again_every_file_is_counted_exactly_once() {
         panic!("the agent did not stop");
     }));
 }
+
+#[test]
+fn a_replay_ends_well_when_everything_is_acknowledged_and_counts_with_event_time() {
+    block_on(LocalSet::new().run_until(async {
+        let folder = tempfile::tempdir().expect("folder");
+        let frames = folder.path().join("recorded");
+        fs::create_dir(&frames).expect("created");
+        let mut predictions = String::from("frame,label,confidence\n");
+        for number in 0..60 {
+            put(&frames, number);
+            predictions.push_str(&format!("{number:05}.jpg,person,0.75\n"));
+        }
+        fs::write(folder.path().join("predictions.csv"), predictions).expect("written");
+        let issuer = authority();
+        let endpoint = server(&issuer);
+        let settings = write_settings(folder.path(), &issuer, endpoint.local_addr().expect("address").port());
+        let ledger = Rc::new(Ledger::default());
+        let counting = Rc::clone(&ledger);
+        spawn_local(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let ledger = Rc::clone(&counting);
+                spawn_local(async move { serve(incoming, &ledger, Manner::Honest, usize::MAX).await });
+            }
+        });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_driftglass-agent"));
+        command
+            .args(["replay", "--camera", "c", "--start", "2026-01-01T00:00:00Z", "--fps", "0.5", "--config"])
+            .arg(settings);
+        command.arg("--frames").arg(&frames).arg("--predictions").arg(folder.path().join("predictions.csv"));
+        let mut running = command.spawn().expect("started");
+        let status = loop {
+            if let Some(status) = running.try_wait().expect("known") {
+                break status;
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(ledger.counted.get(), [58, 2, 0, 0]);
+        // One frame every two seconds in windows of one: each in a window of its own, thirty a minute from the start on.
+        let first = 1_767_225_600 / 60;
+        assert_eq!(ledger.minutes.take(), (0..60).map(|number| first + number / 30).collect::<Vec<i64>>());
+    }));
+}
