@@ -6,6 +6,7 @@
 //! Deliberately absent: animation, orientation tags (the picture is measured as the sensor delivered it), colour profiles.
 
 mod dct;
+mod entropy;
 mod jpeg_header;
 
 use std::io::Cursor;
@@ -128,13 +129,12 @@ impl Decoder {
         let encoded_bytes = Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if jpeg_header::is_jpeg(bytes) {
             let header = jpeg_header::parse(bytes)?;
-            let size = PictureSize::new(header.width, header.height)?;
             let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
-            let layout = self.read(decoder, size)?;
+            let layout = self.read(decoder, header.size)?;
             let quantisation_sum = header.luma_table.map(|table| table.iter().map(|&step| u32::from(step)).sum());
             let facts = FrameFacts { encoded_bytes, quantisation_sum, steps: None };
             self.strip.transform.set_table(header.luma_table.as_ref());
-            measure_pixels(&mut self.strip, size, &self.pixels, layout, facts)
+            measure_pixels(&mut self.strip, header.size, &self.pixels, layout, facts)
         } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(undecodable)?;
             let (width, height) = decoder.dimensions();

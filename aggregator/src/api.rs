@@ -199,6 +199,3 @@ async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

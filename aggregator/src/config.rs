@@ -485,7 +485,7 @@ mod tests {
             identity_trust_domain: Some("acme".into()),
             alerting_q: Some("0.25".into()),
             alerting_epoch: Some("2d".into()),
-            store_retention: Some("3d".into()),
+            store_retention: Some("9d".into()),
             baseline_learning: Some("4d".into()),
             metrics_max_cameras: Some("5".into()),
         };
@@ -496,10 +496,33 @@ mod tests {
             trust_domain: "acme".into(),
             q: 0.25,
             epoch: 2 * DAY,
-            retention: 3 * DAY,
+            retention: 9 * DAY,
             learning: 4 * DAY,
             max_cameras: 5,
         };
         assert_eq!(Config::parse("a.toml", "", &overrides), Ok(expected));
+    }
+
+    #[test]
+    fn a_baseline_cannot_be_learnt_from_windows_that_are_no_longer_kept() {
+        let faults = parse("[store]\nretention = \"1d\"\n[baseline]\nlearning = \"2d\"").expect_err("longer than kept");
+        assert!(faults.iter().all(|fault| fault.contains("at most store.retention, which is 1d")), "{faults:?}");
+    }
+
+    /// Lines of the example that are commented out settings begin with `#` and no space.
+    #[test]
+    fn the_example_that_is_installed_is_valid_and_its_comments_show_the_defaults() {
+        let example = include_str!("../../deploy/config/aggregator.toml");
+        let defaults = parse("").expect("defaults are valid");
+        assert_eq!(parse(example), Ok(defaults.clone()));
+        let uncommented: Vec<&str> = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_alphabetic())).unwrap_or(line)
+            })
+            .collect();
+        assert_eq!(parse(&uncommented.join("\n")), Ok(defaults));
+        let settings = uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+        assert_eq!(settings, 10, "every setting is shown");
     }
 }

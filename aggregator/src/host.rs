@@ -3,6 +3,7 @@
 //! Must hold: nothing here decides anything about records or cameras. Start-up has one order (configuration, identity, store,
 //! ingest, HTTP) and each step that fails names what was asked for and what would help.
 
+mod alerts;
 mod clock;
 mod credentials;
 mod ledger;

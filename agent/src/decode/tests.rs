@@ -66,13 +66,10 @@ fn pictures_that_announce_giant_sizes_are_refused_by_their_announcement() {
     let mut bytes = jpeg(64, 64);
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("baseline");
     bytes[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xff, 0xff, 0xff]);
-    assert!(matches!(
-        measure(&bytes),
-        Err(DecodeError::Truncated | DecodeError::TooLarge { width: 65_535, height: 65_535 })
-    ));
+    assert!(matches!(measure(&bytes), Err(DecodeError::TooLarge { width: 65_535, height: 65_535 })));
     bytes[frame + 5..frame + 9].copy_from_slice(&[0x00, 0x40, 0x20, 0x01]);
     assert!(matches!(measure(&bytes), Err(DecodeError::TooLarge { width: 8193, height: 64 })));
-    // The same size with two bytes of data: too little for so many blocks.
+    // The largest size allowed, with data for 64 blocks.
     bytes[frame + 5..frame + 9].copy_from_slice(&[0x20, 0x00, 0x20, 0x00]);
     assert!(matches!(measure(&bytes), Err(DecodeError::Truncated)));
 }
@@ -82,6 +79,18 @@ fn a_jpeg_that_lacks_its_end_is_an_error_wherever_it_was_cut() {
     let bytes = jpeg(128, 96);
     for length in 3..bytes.len() {
         assert!(matches!(measure(&bytes[..length]), Err(DecodeError::Truncated)), "{length} of {}", bytes.len());
+    }
+}
+
+#[test]
+fn a_jpeg_that_was_cut_and_closed_again_is_an_error() {
+    let bytes = jpeg(128, 96);
+    let scan = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a scan") + 14;
+    for length in scan..bytes.len() - 4 {
+        let closed = [&bytes[..length], &[0xff, 0xd9]].concat();
+        let result = measure(&closed);
+        // A cut between the two bytes of a stuffed one turns the marker into data.
+        assert!(matches!(result, Err(DecodeError::Truncated | DecodeError::Corrupt { .. })), "{length}: {result:?}");
     }
 }
 

@@ -147,6 +147,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     });
     let watchdog = tokio::spawn(systemd::feed_watchdog(writer.clone()));
     let retention = tokio::spawn(forget(writer.clone(), config.retention()));
+    let log = tokio::spawn(super::alerts::log(writer.events().map_err(|_| ServeError::Ended("the writer"))?));
     announce(&announcement, addresses)?;
     tracing::info!(quic = %addresses.quic, http = %addresses.http, "ready");
     systemd::ready(&format!("agents on {}, http://{}", addresses.quic, addresses.http));
@@ -163,6 +164,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     stop.send_replace(true);
     watchdog.abort();
     retention.abort();
+    log.abort();
     if failure.is_none() {
         if tokio::time::timeout(SESSIONS_GRACE, &mut ingest).await.is_err() {
             tracing::warn!("some sessions did not end in time; their agents will send again what was not acknowledged");

@@ -355,3 +355,6 @@ const fn rejection(reason: RefuseReason) -> Rejection {
         RefuseReason::Unavailable => Rejection::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! Alerts in the log: what somebody reads who is woken at night and has nothing else.
+
+use std::time::Duration;
+
+use driftglass_protocol::unit::UnixMillis;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::alert::{Alert, AlertState, Severity};
+use crate::ledger::Event;
+
+/// Logs every alert that changes, until the writer ends.
+pub(super) async fn log(mut events: Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Alert(alert)) => tell(&alert),
+            Ok(Event::Window { .. }) => {}
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "events came faster than they could be logged; the alerts are all in the store");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn tell(alert: &Alert) {
+    let note = alert.history.last().map_or("", |entry| entry.note.as_str());
+    let (id, camera, cause, since) = (alert.id, &alert.camera, alert.cause, time(alert.first_window));
+    if alert.state == AlertState::Resolved {
+        tracing::info!(id, %camera, %cause, %since, "alert resolved: {note}");
+        return;
+    }
+    let action = cause.recommended_action();
+    if alert.severity >= Severity::High {
+        tracing::error!(id, %camera, %cause, severity = ?alert.severity, %since, "ALERT: {note}. {action}");
+    } else {
+        tracing::warn!(id, %camera, %cause, severity = ?alert.severity, %since, "alert: {note}. {action}");
+    }
+}
+
+fn time(at: UnixMillis) -> String {
+    let since = Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
+    std::time::UNIX_EPOCH
+        .checked_add(since)
+        .map_or_else(String::new, |time| humantime::format_rfc3339_seconds(time).to_string())
+}

@@ -1,0 +1,304 @@
+//! Whole sessions over a pair of pipes, with a ledger that commits when the test says so.
+
+use std::sync::Mutex;
+
+use driftglass_protocol::id::Name;
+use driftglass_protocol::summary::{Quality, Summary, Window};
+use driftglass_protocol::unit::Millis;
+use driftglass_protocol::wire::{RecordId, parse_frame};
+use tokio::io::DuplexStream;
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// Answers of the ledger that the test has not given yet, in order of submission.
+#[derive(Default)]
+struct HeldLedger {
+    mark: Mark,
+    held: Mutex<VecDeque<oneshot::Sender<Outcome>>>,
+}
+
+struct HeldTicket(oneshot::Receiver<Outcome>);
+
+impl Future for HeldTicket {
+    type Output = Result<Outcome, LedgerError>;
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context).map_err(|_| LedgerError)
+    }
+}
+
+impl Ledger for HeldLedger {
+    type Ticket = HeldTicket;
+    async fn greet(&self, _: Hello) -> Result<Mark, LedgerError> {
+        Ok(self.mark)
+    }
+    async fn submit(&self, _: &DeviceId, _: Vec<u8>) -> Result<HeldTicket, LedgerError> {
+        let (sender, receiver) = oneshot::channel();
+        self.held.lock().expect("no test panics with it").push_back(sender);
+        Ok(HeldTicket(receiver))
+    }
+}
+
+impl HeldLedger {
+    fn held(&self) -> usize {
+        self.held.lock().expect("no test panics with it").len()
+    }
+    fn answer(&self, outcome: Outcome) {
+        let sender = self.held.lock().expect("no test panics with it").pop_front().expect("a record was submitted");
+        sender.send(outcome).expect("the session waits");
+    }
+}
+
+#[derive(Default)]
+struct Counts(Mutex<(u64, u64)>);
+
+impl Observer for Counts {
+    fn accepted(&self, lag_s: Option<f64>) {
+        assert_eq!(lag_s, Some(5.0), "the clock says 65 s, the window ended at 60 s");
+        self.0.lock().expect("unpoisoned").0 += 1;
+    }
+    fn duplicate(&self) {
+        self.0.lock().expect("unpoisoned").1 += 1;
+    }
+}
+
+fn device(name: &str) -> DeviceId {
+    DeviceId { site: Name::parse("s").expect("name"), device: Name::parse(name).expect("name") }
+}
+
+fn hello(name: &str, epoch: u32) -> Vec<u8> {
+    let hello = Hello { device: device(name), epoch, instance: 1, clock: UnixMillis(0), version: Default::default() };
+    let mut out = vec![0; 256];
+    let length = hello.write(&mut out).expect("fits");
+    out.truncate(length);
+    out
+}
+
+fn record(sequence: u64) -> Vec<u8> {
+    let summary = Summary {
+        camera: Name::parse("door").expect("name"),
+        model: None,
+        window: Window { start: UnixMillis(0), length: Millis(60_000), merged: 1 },
+        first_frame: None,
+        last_frame: None,
+        quality: Quality::default(),
+        sketches: Default::default(),
+    };
+    let id = RecordId { epoch: 1, first: sequence, last: sequence };
+    let mut out = vec![0; 256];
+    let record = Record { id, previous: Mark::default(), body: Body::Summary(summary) };
+    let length = record.write(&mut out).expect("fits");
+    out.truncate(length);
+    out
+}
+
+const fn at(sequence: u64) -> Mark {
+    Mark { epoch: 1, sequence }
+}
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Welcome(Mark),
+    Acknowledge(Mark),
+    Refuse(RefuseReason, Mark),
+    End,
+}
+
+struct Agent {
+    stream: DuplexStream,
+    buffer: Vec<u8>,
+}
+
+impl Agent {
+    async fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("the session reads");
+    }
+
+    async fn hear(&mut self) -> Heard {
+        loop {
+            if let Ok(frame) = parse_frame(&self.buffer) {
+                let heard = Welcome::parse(frame)
+                    .map(|welcome| Heard::Welcome(welcome.mark))
+                    .or_else(|_| Acknowledge::parse(frame).map(|acknowledge| Heard::Acknowledge(acknowledge.mark)))
+                    .or_else(|_| Refuse::parse(frame).map(|refuse| Heard::Refuse(refuse.reason, refuse.expected_after)))
+                    .expect("one of the three");
+                let length = frame.length;
+                self.buffer.drain(..length);
+                return heard;
+            }
+            if self.stream.read_buf(&mut self.buffer).await.expect("a pipe") == 0 {
+                return Heard::End;
+            }
+        }
+    }
+}
+
+/// Runs a session for device `a` beside an agent that follows `script`.
+async fn with_session<F>(
+    ledger: &HeldLedger,
+    script: impl FnOnce(Agent, watch::Sender<Option<Stop>>) -> F,
+) -> (Ended, Counts)
+where
+    F: Future<Output = ()>,
+{
+    let counts = Counts::default();
+    let peer = Peer { device: device("a"), ledger, observer: &counts, clock: || UnixMillis(65_000) };
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (stop, mut stopped) = watch::channel(None);
+    let session = async {
+        let (mut reader, mut writer) = tokio::io::split(near);
+        serve(&peer, &mut reader, &mut writer, &mut stopped).await
+    };
+    let agent = Agent { stream: far, buffer: Vec::new() };
+    let (ended, ()) = tokio::join!(session, script(agent, stop));
+    (ended, counts)
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn records_are_handed_in_without_waiting_and_acknowledged_once_for_all_that_is_committed() {
+    let ledger = HeldLedger::default();
+    let (ended, counts) = with_session(&ledger, |mut agent, _stop| {
+        let ledger = &ledger;
+        async move {
+            agent.say(&hello("a", 1)).await;
+            assert_eq!(agent.hear().await, Heard::Welcome(Mark::default()));
+            agent.say(&[record(1), record(2), record(3)].concat()).await;
+            until(|| ledger.held() == 3).await;
+            for sequence in 1..=3 {
+                ledger.answer(if sequence == 2 { Outcome::Duplicate(at(2)) } else { Outcome::Accepted(at(sequence)) });
+            }
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(3)), "one acknowledgement covers all three");
+            agent.stream.shutdown().await.expect("closes");
+        }
+    })
+    .await;
+    assert_eq!(ended, Ended::Finished);
+    assert_eq!(*counts.0.lock().expect("unpoisoned"), (2, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_committed_and_the_window_of_records_is_bounded() {
+    let ledger = HeldLedger::default();
+    let (ended, _) = with_session(&ledger, |mut agent, _stop| {
+        let ledger = &ledger;
+        async move {
+            agent.say(&hello("a", 1)).await;
+            agent.hear().await;
+            let many: Vec<u8> = (1..=IN_FLIGHT as u64 + 20).flat_map(record).collect();
+            agent.say(&many).await;
+            until(|| ledger.held() == IN_FLIGHT).await;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(ledger.held(), IN_FLIGHT, "no more are taken while these are not committed");
+            let silent = tokio::time::timeout(Duration::from_millis(50), agent.hear()).await;
+            assert!(silent.is_err(), "{silent:?} came before any commit");
+            ledger.answer(Outcome::Accepted(at(1)));
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(1)));
+            until(|| ledger.held() == IN_FLIGHT).await;
+        }
+    })
+    .await;
+    assert!(matches!(ended, Ended::Lost { .. }), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_the_ledger_refuses_is_refused_with_what_is_expected_after_acknowledging_what_came_before() {
+    let ledger = HeldLedger::default();
+    let second = u64::try_from(hello("a", 1).len() + record(1).len()).expect("small");
+    let (ended, _) = with_session(&ledger, |mut agent, _stop| {
+        let ledger = &ledger;
+        async move {
+            agent.say(&[hello("a", 1), record(1), record(5)].concat()).await;
+            agent.hear().await;
+            until(|| ledger.held() == 2).await;
+            ledger.answer(Outcome::Accepted(at(1)));
+            ledger.answer(Outcome::Refused { reason: RefuseReason::Gap, expected_after: at(1) });
+            let heard = agent.hear().await;
+            // Depending on when the session looks, the two outcomes come together or one after the other.
+            assert_eq!(heard, Heard::Acknowledge(at(1)));
+            let mut heard = agent.hear().await;
+            while heard == Heard::Acknowledge(at(1)) {
+                heard = agent.hear().await;
+            }
+            assert_eq!(heard, Heard::Refuse(RefuseReason::Gap, at(1)));
+        }
+    })
+    .await;
+    assert!(matches!(&ended, Ended::Rejected { reason: Rejection::Gap, offset, .. } if *offset == second), "{ended:?}");
+}
+
+#[tokio::test]
+async fn every_malformed_or_misplaced_frame_ends_the_session_with_its_own_reason() {
+    let flipped = |at: usize| {
+        let mut bytes = record(1);
+        bytes[at] ^= 0x55;
+        [hello("a", 1), bytes].concat()
+    };
+    let cases: [(Vec<u8>, Rejection, RefuseReason); 7] = [
+        (hello("b", 1), Rejection::Identity, RefuseReason::Identity),
+        (hello("a", 0), Rejection::StaleEpoch, RefuseReason::StaleEpoch),
+        (record(1), Rejection::Protocol, RefuseReason::Protocol),
+        ([hello("a", 1), hello("a", 1)].concat(), Rejection::Protocol, RefuseReason::Protocol),
+        (flipped(3), Rejection::TooLong, RefuseReason::Malformed),
+        (flipped(4), Rejection::Version, RefuseReason::Malformed),
+        (flipped(12), Rejection::Checksum, RefuseReason::Malformed),
+    ];
+    for (bytes, rejection, refusal) in cases {
+        let ledger = HeldLedger { mark: at(0), ..HeldLedger::default() };
+        let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+            agent.say(&bytes).await;
+            let mut heard = agent.hear().await;
+            if let Heard::Welcome(_) = heard {
+                heard = agent.hear().await;
+            }
+            assert!(matches!(heard, Heard::Refuse(reason, _) if reason == refusal), "{heard:?} instead of {refusal:?}");
+        })
+        .await;
+        assert!(matches!(&ended, Ended::Rejected { reason, .. } if *reason == rejection), "{ended:?}");
+        assert_eq!(ledger.held(), 0, "nothing of it reaches the ledger");
+    }
+}
+
+#[tokio::test]
+async fn a_session_told_to_stop_acknowledges_what_it_had_handed_in_and_says_why_it_ends() {
+    for (stop, reason) in
+        [(Stop::Superseded, RefuseReason::Superseded), (Stop::ShuttingDown, RefuseReason::Unavailable)]
+    {
+        let ledger = HeldLedger::default();
+        let (ended, _) = with_session(&ledger, |mut agent, stopper| {
+            let ledger = &ledger;
+            async move {
+                agent.say(&[hello("a", 1), record(1)].concat()).await;
+                agent.hear().await;
+                until(|| ledger.held() == 1).await;
+                stopper.send_replace(Some(stop));
+                tokio::task::yield_now().await;
+                ledger.answer(Outcome::Accepted(at(1)));
+                assert_eq!(agent.hear().await, Heard::Acknowledge(at(1)));
+                assert_eq!(agent.hear().await, Heard::Refuse(reason, at(1)));
+                assert_eq!(agent.hear().await, Heard::End);
+            }
+        })
+        .await;
+        assert_eq!(ended, Ended::Stopped(stop));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_inside_a_frame_is_a_lost_connection() {
+    let ledger = HeldLedger::default();
+    let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+        let cut = hello("a", 1);
+        agent.say(&cut[..cut.len() - 1]).await;
+        agent.stream.shutdown().await.expect("closes");
+    })
+    .await;
+    assert!(matches!(&ended, Ended::Lost { detail } if detail.contains("ends early")), "{ended:?}");
+}
