@@ -283,7 +283,7 @@ fn case_g_a_batch_written_again_after_a_failed_flush_is_delivered_once() {
     let bytes = fs::read(&segment).expect("read");
     let preamble = {
         let copy = scan(&bytes);
-        copy.items.iter().take(2).last().map(|located| located.range.end).expect("head and snapshot")
+        copy.items.get(1).map(|located| located.range.end).expect("head and snapshot")
     };
     let mut again = bytes[..preamble].to_vec();
     again.extend_from_slice(&bytes[usize::try_from(before).expect("small")..]);

@@ -196,6 +196,3 @@ const fn what_to_do(reason: RefuseReason) -> &'static str {
         RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
     }
 }
-
-#[cfg(test)]
-mod tests;
