@@ -420,6 +420,14 @@ mod tests {
         model = { name = "people-detector", version = "3.2.0" }
     "#;
 
+    #[test]
+    fn the_shipped_example_is_valid() {
+        let example = include_str!("../../deploy/config/agent.toml");
+        if let Err(faults) = Config::resolve(Path::new("agent.toml"), example, &Overrides::default()) {
+            panic!("{faults}");
+        }
+    }
+
     fn resolve(text: &str, overrides: &Overrides) -> Result<Config, Faults> {
         Config::resolve(Path::new("agent.toml"), text, overrides)
     }

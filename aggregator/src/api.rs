@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::problem::Problem;
 pub use self::statistics::{Readout, readout};
+pub(crate) use self::types::rfc3339;
 pub use self::types::*;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};

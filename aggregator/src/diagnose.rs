@@ -12,8 +12,8 @@ use driftglass_protocol::feature::Feature;
 use crate::alert::{Cause, MovedFeature, Severity};
 use crate::baseline::FeatureComparison;
 
-/// Share of a distribution that must lie outside the baseline for its feature to count as moved.
-const MOVED: f64 = 0.3;
+/// Share of a distribution that must lie outside the baseline, its tolerance and its margin for the feature to count as moved.
+const MOVED: f64 = 0.25;
 /// Most features an alert lists.
 const LISTED: usize = 8;
 /// Mean chroma below which a picture has no colour, in levels.
@@ -36,8 +36,7 @@ pub struct Diagnosis {
 #[must_use]
 pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
     let cause = Signature { comparisons }.cause();
-    let mut moved: Vec<&FeatureComparison> =
-        comparisons.iter().filter(|comparison| comparison.distance >= MOVED).collect();
+    let mut moved: Vec<&FeatureComparison> = comparisons.iter().filter(|comparison| has_moved(comparison)).collect();
     moved.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
     let explanation = if moved.is_empty() {
         String::from("no single feature stands out")
@@ -59,6 +58,10 @@ pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
             .collect(),
         explanation,
     }
+}
+
+fn has_moved(comparison: &FeatureComparison) -> bool {
+    comparison.distance - comparison.margin >= MOVED
 }
 
 fn strength(comparison: &FeatureComparison) -> f64 {
@@ -98,7 +101,7 @@ impl Signature<'_> {
 
     /// The shift of a feature in units of its spread; 0 where it stayed.
     fn shift(&self, feature: Feature) -> f64 {
-        self.of(feature).filter(|comparison| comparison.distance >= MOVED).map_or(0.0, |c| c.scaled_shift)
+        self.of(feature).filter(|comparison| has_moved(comparison)).map_or(0.0, |c| c.scaled_shift)
     }
 
     fn cause(&self) -> Cause {

@@ -15,7 +15,7 @@ use crate::store::embedded as store;
 const LAST: i64 = 253_402_300_799_999;
 
 /// An instant in RFC 3339.
-pub(super) fn rfc3339(time: UnixMillis) -> Option<String> {
+pub(crate) fn rfc3339(time: UnixMillis) -> Option<String> {
     let millis = u64::try_from(time.0).ok().filter(|_| time.0 <= LAST)?;
     Some(humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string())
 }

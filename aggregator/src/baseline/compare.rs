@@ -23,6 +23,8 @@ pub struct FeatureComparison {
     pub feature: Feature,
     /// Share of the distribution that lies outside the baseline and its tolerance, 0..1.
     pub distance: f64,
+    /// Part of the distance that is forgiven before it counts as evidence.
+    pub margin: f64,
     /// Probability of such a distance, or a larger one, where nothing changed.
     pub p: f64,
     /// Independent values the comparison is worth.
@@ -38,14 +40,23 @@ pub struct FeatureComparison {
 /// Compares every feature that both have.
 #[must_use]
 pub fn compare(window: &CountedWindow, baseline: &Baseline) -> Vec<FeatureComparison> {
-    compare_allowing(window, baseline, |_| 0.0)
+    compare_allowing(window, baseline, |_| Allowance::default())
 }
 
-/// The same, where some features may stray further: `extra` is added to their margin.
+/// What a feature may stray beyond the usual margin and tolerance.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Allowance {
+    /// Added to δ, a share of the frames.
+    pub margin: f64,
+    /// Added to the tolerance, in bins.
+    pub bins: usize,
+}
+
+/// The same, where some features may stray further.
 pub fn compare_allowing(
     window: &CountedWindow,
     baseline: &Baseline,
-    extra: impl Fn(Feature) -> f64,
+    extra: impl Fn(Feature) -> Allowance,
 ) -> Vec<FeatureComparison> {
     baseline
         .features()
@@ -63,7 +74,7 @@ fn compare_feature(
     current: &Histogram,
     baseline: &FeatureBaseline,
     merged: u32,
-    extra: f64,
+    extra: Allowance,
 ) -> Option<FeatureComparison> {
     let (normal, effect) = (baseline.histogram(), baseline.design_effect());
     let spec = feature.spec();
@@ -71,12 +82,12 @@ fn compare_feature(
     #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
     let (frames, effective_baseline) = (current.total() as f64, normal.total() as f64 / effect.for_pooled());
     let margin = if circular { binned::circular_baseline_margin } else { binned::baseline_margin };
-    let margin = margin(effective_baseline, MARGIN_BETA).ok()?.max(MARGIN) + extra;
+    let margin = margin(effective_baseline, MARGIN_BETA).ok()?.max(MARGIN) + extra.margin;
     let test = Comparison {
         window_design_effect: effect.for_window_of(frames / f64::from(merged.max(1))),
         baseline_design_effect: effect.for_pooled(),
         margin: margin.min(1.0),
-        tolerance: usize::from(spec.tolerance_bins),
+        tolerance: usize::from(spec.tolerance_bins) + extra.bins,
         circular,
     };
     let outcome = test.test(current.counts().as_slice(), normal.counts().as_slice()).ok()?;
@@ -86,6 +97,7 @@ fn compare_feature(
     Some(FeatureComparison {
         feature,
         distance: outcome.distance,
+        margin: test.margin,
         p: outcome.p,
         effective_size: outcome.effective_size,
         mean: now.mean,

@@ -11,5 +11,5 @@
 mod compare;
 mod reference;
 
-pub use compare::{FeatureComparison, compare, compare_allowing};
+pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
 pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS};

@@ -115,8 +115,9 @@ impl Baseline {
                     pooled.merge_dense(histogram);
                 }
             }
-            // A feature seen in a few windows only has no baseline: what it does normally is not known.
-            if parts.len() >= min_windows
+            // A feature seen in a few windows only has no baseline: what it does normally is not known. Half of them will do, at a
+            // price the design effect charges, because a camera's reference picture takes its first frames to learn.
+            if parts.len() >= min_windows / 2
                 && let Ok(effect) = effect(feature, &parts, &pooled)
             {
                 measured.push((feature, pooled, effect));

@@ -1,11 +1,10 @@
 //! Alerts in the log: what somebody reads who is woken at night and has nothing else.
 
-use std::time::Duration;
-
 use driftglass_protocol::unit::UnixMillis;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::alert::{Alert, AlertState, Severity};
+use crate::api::rfc3339;
 use crate::ledger::Event;
 
 /// Logs every alert that changes, until the writer ends.
@@ -37,9 +36,7 @@ fn tell(alert: &Alert) {
     }
 }
 
+/// For people; empty where a device's clock is beyond what a calendar date can say.
 fn time(at: UnixMillis) -> String {
-    let since = Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
-    std::time::UNIX_EPOCH
-        .checked_add(since)
-        .map_or_else(String::new, |time| humantime::format_rfc3339_seconds(time).to_string())
+    rfc3339(at).unwrap_or_default()
 }
