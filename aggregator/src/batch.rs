@@ -167,3 +167,57 @@ fn counted(frames: &[FeatureValues]) -> CountedWindow {
         histograms,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use driftglass_protocol::unit::Fixed;
+
+    use super::*;
+
+    /// `count` frames of a picture whose luma wanders a little around `luma` and steps by `step` from the middle on.
+    fn frames(count: usize, luma: i32, step: i32) -> Vec<FeatureValues> {
+        (0..count)
+            .map(|frame| {
+                let mut values = FeatureValues::default();
+                let wander = i32::try_from(frame % 7).expect("small") - 3;
+                let late = if frame * 2 >= count { step } else { 0 };
+                values.set(Feature::LumaMean, Fixed::from_int(luma + wander + late));
+                values.set(Feature::LumaStd, Fixed::from_int(40));
+                values
+            })
+            .collect()
+    }
+
+    fn drifted(reference: &[FeatureValues], current: &[FeatureValues]) -> bool {
+        compare_batches(reference, current, 0.05).expect("enough frames").diagnosis.is_some()
+    }
+
+    #[test]
+    fn the_same_again_is_no_drift_and_another_level_is() {
+        let reference = frames(80, 100, 0);
+        assert!(!drifted(&reference, &frames(80, 100, 0)));
+        assert!(!drifted(&reference, &frames(80, 104, 0)), "within the tolerance");
+        let report = compare_batches(&reference, &frames(80, 160, 0), 0.05).expect("enough frames");
+        let moved: Vec<&str> =
+            report.features.iter().filter(|f| f.drift).map(|f| f.comparison.feature.name()).collect();
+        assert_eq!(moved, ["luma_mean"]);
+    }
+
+    #[test]
+    fn what_the_reference_does_itself_is_no_drift() {
+        let wandering = frames(80, 100, 60);
+        assert!(!drifted(&wandering, &frames(80, 160, 0)), "it has been there before");
+    }
+
+    #[test]
+    fn too_few_frames_are_an_error_and_name_their_side() {
+        let (few, enough) = (frames(MIN_FRAMES - 1, 100, 0), frames(MIN_FRAMES, 100, 0));
+        let side = |result: Result<BatchReport, BatchError>| match result {
+            Err(BatchError::TooFewFrames { side, found }) => Some((side, found)),
+            _ => None,
+        };
+        assert_eq!(side(compare_batches(&few, &enough, 0.05)), Some(("reference", 15)));
+        assert_eq!(side(compare_batches(&enough, &few, 0.05)), Some(("current", 15)));
+        assert!(compare_batches(&enough, &enough, 0.05).is_ok());
+    }
+}

@@ -171,3 +171,96 @@ impl Signature<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What moved, in units of the camera's own spread; everything else stayed.
+    fn named(moved: &[(Feature, f64)]) -> Cause {
+        diagnose(&comparisons(moved)).cause
+    }
+
+    fn comparisons(moved: &[(Feature, f64)]) -> Vec<FeatureComparison> {
+        moved
+            .iter()
+            .map(|&(feature, scaled_shift)| FeatureComparison {
+                feature,
+                distance: 0.9,
+                margin: 0.05,
+                p: 1e-6,
+                effective_size: 20.0,
+                mean: 20.0 + scaled_shift,
+                shift: scaled_shift,
+                scaled_shift,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_signature_has_its_name() {
+        use Feature as F;
+        let cases: [(Cause, &[(Feature, f64)]); 13] = [
+            (Cause::Frozen, &[(F::ChangeFraction, -3.0)]),
+            (Cause::Overexposed, &[(F::LumaMean, 9.0), (F::BrightFraction, 60.0), (F::LumaEntropy, -5.0)]),
+            (
+                Cause::Dark,
+                &[(F::LumaMean, -9.0), (F::LumaEntropy, -5.0), (F::DarkFraction, 20.0), (F::NoiseLevel, 9.0)],
+            ),
+            (
+                Cause::Fogged,
+                &[(F::LumaMean, 4.0), (F::LumaStd, -6.0), (F::LumaEntropy, -3.0), (F::HighFrequencyEnergy, -6.0)],
+            ),
+            (
+                Cause::Covered,
+                &[(F::LumaMean, -4.0), (F::LumaStd, -9.0), (F::LumaEntropy, -9.0), (F::HighFrequencyEnergy, -9.0)],
+            ),
+            (Cause::Covered, &[(F::ReferenceCorrelation, -8.0), (F::LumaMean, -3.0), (F::HashDistance, 5.0)]),
+            (Cause::Noise, &[(F::NoiseLevel, 20.0), (F::HighFrequencyEnergy, 8.0), (F::SpectralTilt, 7.0)]),
+            (Cause::Compression, &[(F::Blockiness, 6.0), (F::HighFrequencyEnergy, -9.0), (F::FlatFraction, 8.0)]),
+            (Cause::Defocused, &[(F::HighFrequencyEnergy, -9.0), (F::SpectralTilt, -7.0), (F::TileLoss, 9.0)]),
+            (Cause::ColourCast, &[(F::CbMean, -5.0), (F::CrMean, 5.0), (F::ChromaRms, 3.0)]),
+            (Cause::Moved, &[(F::ReferenceCorrelation, -8.0), (F::HashDistance, 8.0), (F::TileLoss, 4.0)]),
+            (Cause::ModelDrift, &[(F::PredictionEntropy, 3.0)]),
+            (Cause::Unknown, &[]),
+        ];
+        for (cause, moved) in cases {
+            assert_eq!(named(moved), cause, "{moved:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_that_loses_its_colour_is_in_night_mode() {
+        let mut moved = comparisons(&[(Feature::NoiseLevel, 9.0), (Feature::ChromaRms, -9.0)]);
+        if let Some(chroma) = moved.last_mut() {
+            (chroma.mean, chroma.shift) = (1.0, -12.0);
+        }
+        assert_eq!(diagnose(&moved).cause, Cause::Infrared);
+    }
+
+    #[test]
+    fn what_lies_within_the_margin_is_not_listed_and_the_strongest_comes_first() {
+        let mut moved =
+            comparisons(&[(Feature::LumaStd, -4.0), (Feature::HighFrequencyEnergy, -9.0), (Feature::Hue, 2.0)]);
+        if let Some(hue) = moved.last_mut() {
+            hue.distance = 0.2;
+        }
+        let found = diagnose(&moved);
+        let listed: Vec<Option<Feature>> = found.features.iter().map(MovedFeature::feature).collect();
+        assert_eq!(listed, [Some(Feature::HighFrequencyEnergy), Some(Feature::LumaStd)]);
+        assert!(found.explanation.starts_with("high_frequency_energy down by 9.00"), "{}", found.explanation);
+    }
+
+    #[test]
+    fn severity_grows_with_distance_and_is_critical_where_nothing_is_left() {
+        let at = |distance: f64, feature: Feature, shift: f64| {
+            let mut moved = comparisons(&[(feature, shift)]);
+            moved.iter_mut().for_each(|comparison| comparison.distance = distance);
+            diagnose(&moved).severity
+        };
+        assert_eq!(at(0.4, Feature::NoiseLevel, 9.0), Severity::Low);
+        assert_eq!(at(0.6, Feature::NoiseLevel, 9.0), Severity::Medium);
+        assert_eq!(at(1.0, Feature::NoiseLevel, 9.0), Severity::High);
+        assert_eq!(at(1.0, Feature::ChangeFraction, -3.0), Severity::Critical);
+    }
+}

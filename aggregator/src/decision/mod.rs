@@ -6,6 +6,8 @@
 
 mod camera;
 mod core;
+#[cfg(test)]
+mod tests;
 
 pub use self::core::{Core, Settings, StateError};
 

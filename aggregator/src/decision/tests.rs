@@ -1,0 +1,224 @@
+//! The core on made-up windows: a camera is a few bins around a level, with a small wander from window to window.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use driftglass_protocol::feature::Feature;
+use driftglass_protocol::id::CameraId;
+use driftglass_protocol::sketch::Histogram;
+use driftglass_protocol::summary::{Quality, Window};
+use driftglass_protocol::unit::{Millis, UnixMillis};
+
+use super::{Change, Core, CountedWindow, History, Settings};
+use crate::alert::{Alert, AlertState};
+use crate::ledger::Decide;
+
+const MINUTE: u32 = 60_000;
+const FEATURES: [Feature; 4] =
+    [Feature::LumaMean, Feature::LumaStd, Feature::HighFrequencyEnergy, Feature::SpectralTilt];
+
+/// A fleet, its core, and everything a store would keep.
+struct Fleet {
+    core: Core,
+    stored: RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>,
+    states: BTreeMap<CameraId, Vec<u8>>,
+    baselines: BTreeMap<CameraId, (u32, Vec<u8>)>,
+    alerts: BTreeMap<u64, Alert>,
+}
+
+struct Stored<'a>(&'a RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>);
+
+impl History for Stored<'_> {
+    type Error = Infallible;
+    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
+        let all = self.0.borrow();
+        let mut found: Vec<CountedWindow> =
+            all.get(camera).into_iter().flatten().filter(|window| window.window.start >= from).cloned().collect();
+        found.drain(..found.len().saturating_sub(limit));
+        Ok(found)
+    }
+}
+
+fn settings() -> Settings {
+    Settings { q: 0.05, epoch: Millis(24 * 60 * MINUTE), learning: Millis(40 * MINUTE) }
+}
+
+fn id(number: usize) -> CameraId {
+    format!("store-1/gw-{number}/entrance").parse().expect("a camera id")
+}
+
+/// 60 frames around bin `100 + wander`, moved by `shift` bins in the first two features.
+fn window(minute: i64, shift: usize) -> CountedWindow {
+    let wander = usize::try_from(minute.rem_euclid(3)).expect("small");
+    let histograms = FEATURES
+        .iter()
+        .enumerate()
+        .map(|(index, &feature)| {
+            let mut histogram = Histogram::new();
+            for frame in 0..60_usize {
+                let bin = 100 + wander + frame % 5 + if index < 2 { shift } else { 0 };
+                histogram.add(u8::try_from(bin.min(255)).expect("a bin"));
+            }
+            (feature, histogram)
+        })
+        .collect();
+    CountedWindow {
+        window: Window { start: UnixMillis(minute * i64::from(MINUTE)), length: Millis(MINUTE), merged: 1 },
+        quality: Quality { frames: 60, ..Quality::default() },
+        histograms,
+    }
+}
+
+impl Fleet {
+    fn new() -> Self {
+        Self {
+            core: Core::new(settings()),
+            stored: RefCell::default(),
+            states: BTreeMap::new(),
+            baselines: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+        }
+    }
+
+    fn observe(&mut self, camera: &CameraId, window: CountedWindow) -> usize {
+        let changes = match self.core.observe(camera, &window, &Stored(&self.stored)) {
+            Ok(changes) => changes,
+            Err(never) => match never {},
+        };
+        self.stored.borrow_mut().entry(camera.clone()).or_default().push(window);
+        let count = changes.len();
+        for change in changes {
+            match change {
+                Change::Camera { camera, state } => drop(self.states.insert(camera, state)),
+                Change::Baseline { camera, version, baseline, .. } => {
+                    self.baselines.insert(camera, (version, baseline));
+                }
+                Change::Alert(alert) => drop(self.alerts.insert(alert.id, alert)),
+            }
+        }
+        count
+    }
+
+    /// Minutes `from..to` of `cameras` cameras; camera 0 is shifted.
+    fn run(&mut self, minutes: std::ops::Range<i64>, cameras: usize, shift: usize) {
+        for minute in minutes {
+            for camera in 0..cameras {
+                self.observe(&id(camera), window(minute, if camera == 0 { shift } else { 0 }));
+            }
+        }
+    }
+
+    /// As after a restart: a new core from what was kept.
+    fn restart(&mut self) {
+        self.core = Core::new(settings());
+        for (camera, state) in &self.states {
+            let baseline = self.baselines.get(camera).map(|(version, bytes)| (*version, bytes.as_slice()));
+            self.core.restore(camera.clone(), state, baseline).expect("own bytes");
+        }
+        for alert in self.alerts.values() {
+            self.core.restore_alert(alert.clone());
+        }
+    }
+}
+
+#[test]
+fn a_shifted_camera_is_alerted_once_and_nobody_else() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 8, 0);
+    assert_eq!(fleet.baselines.len(), 8);
+    assert!(fleet.alerts.is_empty(), "nothing was wrong");
+    fleet.run(60..120, 8, 60);
+    assert_eq!(fleet.alerts.len(), 1);
+    let alert = &fleet.alerts[&1];
+    assert_eq!((&alert.camera, alert.state), (&id(0), AlertState::Alerting));
+    assert_eq!(alert.first_window, UnixMillis(60 * i64::from(MINUTE)), "the first shifted window");
+    assert!(alert.features.iter().any(|moved| moved.feature() == Some(Feature::LumaMean)));
+    assert!(alert.features.iter().all(|moved| moved.feature() != Some(Feature::SpectralTilt)), "it did not move");
+}
+
+#[test]
+fn a_shift_within_the_tolerance_is_nobody_s_business() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 4, 0);
+    fleet.run(60..600, 4, usize::from(Feature::LumaMean.spec().tolerance_bins) - 2);
+    assert!(fleet.alerts.is_empty());
+}
+
+#[test]
+fn a_restart_in_the_middle_of_the_evidence_changes_nothing() {
+    let (mut whole, mut restarted) = (Fleet::new(), Fleet::new());
+    for fleet in [&mut whole, &mut restarted] {
+        fleet.run(0..60, 3, 0);
+    }
+    for minute in 60..120 {
+        whole.run(minute..minute + 1, 3, 60);
+        restarted.restart();
+        restarted.run(minute..minute + 1, 3, 60);
+    }
+    assert_eq!(whole.alerts, restarted.alerts);
+    assert_eq!(whole.alerts.len(), 1);
+}
+
+#[test]
+fn silent_cameras_keep_the_threshold_where_it_was() {
+    let raised = |silent: usize| {
+        let mut fleet = Fleet::new();
+        fleet.run(0..60, 1 + silent, 0);
+        (60..400).find(|&minute| {
+            fleet.observe(&id(0), window(minute, 60));
+            !fleet.alerts.is_empty()
+        })
+    };
+    let (alone, among_many) = (raised(0).expect("raised"), raised(60).expect("raised"));
+    assert!(alone < among_many, "sixty silent cameras still count as hypotheses: {alone} and {among_many}");
+}
+
+#[test]
+fn late_and_empty_windows_are_no_evidence() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 1, 0);
+    for _ in 0..500 {
+        assert_eq!(fleet.observe(&id(0), window(30, 60)), 0, "older than the newest");
+        let mut empty = window(61, 60);
+        empty.quality.frames = 0;
+        assert_eq!(fleet.observe(&id(0), empty), 0);
+    }
+    assert!(fleet.alerts.is_empty());
+}
+
+#[test]
+fn an_alert_resolves_when_the_camera_is_as_before_and_opens_again() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 2, 0);
+    fleet.run(60..100, 2, 60);
+    fleet.run(100..115, 2, 0);
+    assert_eq!(fleet.alerts[&1].state, AlertState::Resolved);
+    fleet.run(115..130, 2, 60);
+    let alert = &fleet.alerts[&1];
+    assert_eq!((fleet.alerts.len(), alert.state), (1, AlertState::Alerting), "the same discovery, not a second one");
+    let states: Vec<AlertState> = alert.history.iter().map(|entry| entry.state).collect();
+    assert_eq!(states, [AlertState::Alerting, AlertState::Resolved, AlertState::Alerting]);
+}
+
+#[test]
+fn a_new_epoch_needs_new_evidence() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 2, 0);
+    fleet.run(60..100, 2, 60);
+    fleet.run(100..200, 2, 0);
+    let day = 24 * 60;
+    fleet.run(day..day + 60, 2, 0);
+    assert_eq!(fleet.alerts.len(), 1);
+    fleet.run(day + 60..day + 120, 2, 60);
+    assert_eq!(fleet.alerts.len(), 2, "a second fault on another day is another alert");
+}
+
+#[test]
+fn bytes_that_are_not_a_state_are_refused() {
+    let mut core = Core::new(settings());
+    assert!(core.restore(id(0), &[0xff; 9], None).is_err());
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 1, 0);
+    assert!(core.restore(id(0), &fleet.states[&id(0)], Some((1, &[0xff, 0xff]))).is_err());
+}
