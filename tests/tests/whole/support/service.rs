@@ -1,0 +1,178 @@
+//! An aggregator and agents as they are deployed, and what the aggregator says over HTTP.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::authority::{Authority, Identity};
+use super::process::Process;
+use super::{PATIENCE, until};
+
+/// Asks over HTTP.
+fn get(url: &str) -> Result<String, ureq::Error> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build();
+    ureq::Agent::from(config).get(url).call()?.body_mut().read_to_string()
+}
+
+/// The sum of all samples of a metric whose labels contain `label`.
+fn sample(text: &str, metric: &str, label: &str) -> u64 {
+    text.lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter(|(series, _)| {
+            series.strip_prefix(metric).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                && series.contains(label)
+        })
+        .map(|(_, value)| value.parse::<u64>().expect("a count"))
+        .sum()
+}
+
+/// What the aggregator has counted of a camera.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) frames: u64,
+    pub(crate) undecodable: u64,
+    pub(crate) skipped: u64,
+    pub(crate) late: u64,
+}
+
+impl Counts {
+    pub(crate) const fn total(self) -> u64 {
+        self.frames + self.undecodable + self.skipped + self.late
+    }
+}
+
+/// A running aggregator.
+#[derive(Debug)]
+pub(crate) struct Aggregator {
+    root: PathBuf,
+    data: PathBuf,
+    config: String,
+    pub(crate) process: Process,
+    pub(crate) quic: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Aggregator {
+    /// Starts one; `quic_port` 0 lets the system choose.
+    pub(crate) fn start(root: &Path, authority: &Authority, quic_port: u16) -> Self {
+        let data = root.join("aggregator");
+        authority.install(&authority.server(), &data);
+        let config = format!(
+            "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+             [alerting]\nq = 0.05\nepoch = \"1h\"\n[baseline]\nlearning = \"30s\"\n"
+        );
+        let (process, quic, http) = launch(root, &data, &config);
+        Self { root: root.to_owned(), data, config, process, quic, http }
+    }
+
+    /// Starts it again after its end.
+    pub(crate) fn restart(&mut self) {
+        (self.process, self.quic, self.http) = launch(&self.root, &self.data, &self.config);
+    }
+
+    /// All items of a list; `None` while nobody answers.
+    pub(crate) fn list(&self, resource: &str) -> Option<Vec<Value>> {
+        let text = get(&format!("http://{}/api/v1/{resource}?limit=500", self.http)).ok()?;
+        let page: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(page["next_offset"].is_null(), "one page is enough for a test");
+        Some(page["items"].as_array().expect("items").clone())
+    }
+
+    /// A camera, once it is known.
+    pub(crate) fn camera(&self, id: &str) -> Option<Value> {
+        self.list("cameras")?.into_iter().find(|camera| camera["id"] == id)
+    }
+
+    pub(crate) fn counts(&self, id: &str) -> Counts {
+        let Some(camera) = self.camera(id) else { return Counts::default() };
+        let count = |key: &str| camera[key].as_u64().expect("a count");
+        Counts {
+            frames: count("frames_total"),
+            undecodable: count("undecodable_total"),
+            skipped: count("skipped_total"),
+            late: count("late_total"),
+        }
+    }
+
+    /// `driftglass_summaries_rejected_total` for a reason.
+    pub(crate) fn rejected(&self, reason: &str) -> u64 {
+        let text = get(&format!("http://{}/metrics", self.http)).expect("metrics");
+        assert!(text.contains(&format!("driftglass_summaries_rejected_total{{reason=\"{reason}\"}}")), "{reason}");
+        sample(&text, "driftglass_summaries_rejected_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// Rejections for all reasons.
+    pub(crate) fn rejected_in_all(&self) -> u64 {
+        let text = get(&format!("http://{}/metrics", self.http)).expect("metrics");
+        sample(&text, "driftglass_summaries_rejected_total", "")
+    }
+}
+
+fn launch(root: &Path, data: &Path, config: &str) -> (Process, SocketAddr, SocketAddr) {
+    let announced = data.join("addresses.json");
+    if announced.exists() {
+        fs::remove_file(&announced).expect("removed");
+    }
+    let mut process = Process::start(root, "aggregator", "driftglass-aggregator", "serve", config);
+    let addresses: Value = until("the aggregator's addresses", PATIENCE, || {
+        process.assert_running();
+        fs::read(&announced).ok().map(|bytes| serde_json::from_slice(&bytes).expect("JSON"))
+    });
+    let address = |key: &str| addresses[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
+    let (quic, http) = (address("quic"), address("http"));
+    until("an aggregator that is ready", PATIENCE, || get(&format!("http://{http}/readyz")).ok());
+    (process, quic, http)
+}
+
+/// An agent with one camera, and windows of one second.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    root: PathBuf,
+    name: String,
+    config: String,
+    telemetry: SocketAddr,
+    pub(crate) process: Process,
+}
+
+impl Agent {
+    /// Installs an identity and starts.
+    pub(crate) fn start(
+        root: &Path,
+        authority: &Authority,
+        identity: &Identity,
+        aggregator: SocketAddr,
+        site: &str,
+        frames: &Path,
+        telemetry_port: u16,
+    ) -> Self {
+        let state = root.join(format!("agent-{site}"));
+        authority.install(identity, &state);
+        let telemetry = SocketAddr::from(([127, 0, 0, 1], telemetry_port));
+        let config = format!(
+            "site = {site:?}\ndevice = \"gw\"\nstate_dir = {state:?}\n[aggregator]\naddress = \"{aggregator}\"\n\
+             [window]\nlength = \"1s\"\n[telemetry]\nlisten = \"{telemetry}\"\n[[camera]]\nname = \"door\"\n\
+             source = {{ kind = \"directory\", path = {frames:?} }}\n"
+        );
+        let name = format!("agent-{site}");
+        let process = Process::start(root, &name, "driftglass-agent", "run", &config);
+        Self { root: root.to_owned(), name, config, telemetry, process }
+    }
+
+    /// Starts it again after its end.
+    pub(crate) fn restart(&mut self) {
+        self.process = Process::start(&self.root, &self.name, "driftglass-agent", "run", &self.config);
+    }
+
+    /// A page of its own small server; only for agents with a telemetry port.
+    pub(crate) fn page(&self, path: &str) -> Option<String> {
+        get(&format!("http://{}{path}", self.telemetry)).ok()
+    }
+
+    /// The sum of a metric of its own.
+    pub(crate) fn metric(&self, metric: &str, label: &str) -> u64 {
+        sample(&self.page("/metrics").expect("the agent's metrics"), metric, label)
+    }
+}
