@@ -105,6 +105,11 @@ fn compare_names_noise() {
 }
 
 #[test]
+fn compare_names_a_frozen_picture() {
+    assert_named(Kind::Frozen, "frozen");
+}
+
+#[test]
 fn compare_names_a_moved_camera() {
     assert_named(Kind::Moved, "moved");
 }
