@@ -103,7 +103,7 @@ impl Connected {
 
     pub(crate) async fn open(self) -> Session {
         let (send, receive) = self.connection.open_bi().await.expect("a stream");
-        Session { send, receive, inbox: Vec::new(), _connected: self }
+        Session { send, receive, inbox: Vec::new(), connected: self }
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct Session {
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     inbox: Vec<u8>,
-    _connected: Connected,
+    connected: Connected,
 }
 
 impl Session {
@@ -148,11 +148,15 @@ impl Session {
         }
     }
 
-    /// The next message, which has to be a refusal.
+    /// The next message, which has to be a refusal, and the end of the connection, which has to follow.
     pub(crate) async fn refusal(&mut self) -> Refuse {
         loop {
             match self.answer().await {
-                Answer::Refuse(refuse) => return refuse,
+                Answer::Refuse(refuse) => {
+                    let closed = self.connected.closed().await;
+                    assert!(matches!(closed, quinn::ConnectionError::ApplicationClosed(_)), "{closed}");
+                    return refuse;
+                }
                 // What came before the fault may be acknowledged first.
                 Answer::Acknowledge(_) => {}
                 Answer::Welcome(_) => panic!("welcomed instead of refused"),
