@@ -4,7 +4,7 @@ use super::report::{FeatureEntry, Report};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b2330}\
 h1{font-size:1.4rem}p.verdict{padding:.8rem 1rem;border-left:.4rem solid;background:#f4f6f9;white-space:pre-line}\
-.drift{border-color:#c2410c}.none{border-color:#15803d}table{border-collapse:collapse;width:100%}\
+p.drift{border-color:#c2410c}p.none{border-color:#15803d}table{border-collapse:collapse;width:100%}\
 td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e3e8ef}td:first-child,th:first-child{text-align:left}\
 tr.moved td{background:#fff4ed}svg{display:block}.key span{display:inline-block;width:.8rem;height:.8rem;margin:0 .3rem 0 1rem}";
 
