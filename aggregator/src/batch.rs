@@ -11,7 +11,8 @@ use driftglass_protocol::feature::{CATALOGUE, Feature, FeatureValues, Spec};
 use driftglass_protocol::limit::BINS;
 use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::summary::{Quality, Window};
-use driftglass_protocol::unit::{Millis, UnixMillis};
+use driftglass_protocol::unit::{Fixed, Millis, UnixMillis};
+use statrs::distribution::{Binomial, DiscreteCDF};
 use thiserror::Error;
 
 use crate::baseline::{Allowance, Baseline, BaselineError, FeatureComparison, compare_allowing};
@@ -92,6 +93,10 @@ pub fn compare_batches(
         bins: 0,
     });
 
+    let mut comparisons = comparisons;
+    if let Some(change) = comparisons.iter_mut().find(|comparison| comparison.feature == Feature::ChangeFraction) {
+        change.p = (2.0 * change.p.min(repeats(reference, current))).min(1.0);
+    }
     let p: Vec<f64> = comparisons.iter().map(|comparison| comparison.p).collect();
     let adjusted = fdr::benjamini_hochberg(&p).unwrap_or_else(|_| vec![1.0; p.len()]);
     let then = counted(reference);
@@ -114,6 +119,25 @@ pub fn compare_batches(
         }))
     });
     Ok(BatchReport { features, diagnosis })
+}
+
+/// Probability of so many exact repeats of the frame before, if they were as frequent as in the reference.
+///
+/// A sensor never gives the same picture twice, so a repeat says more than the distribution of changes can: the upper tail of the
+/// binomial distribution, its share taken from the reference with one repeat added (Laplace), and frames counted by halves,
+/// because a repeat is likelier after a repeat.
+fn repeats(reference: &[FeatureValues], current: &[FeatureValues]) -> f64 {
+    let count = |frames: &[FeatureValues]| {
+        let changes = frames.iter().filter_map(|frame| frame.get(Feature::ChangeFraction));
+        changes.fold((0_u64, 0_u64), |(repeats, all), change| (repeats + u64::from(change == Fixed::ZERO), all + 1))
+    };
+    let ((before, all_before), (now, all_now)) = (count(reference), count(current));
+    if now < 2 {
+        return 1.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
+    let share = (before + 1) as f64 / (all_before + 2) as f64;
+    Binomial::new(share, all_now / 2).map_or(1.0, |binomial| binomial.sf(now / 2 - 1))
 }
 
 /// How far each feature moved between parts of the reference: its halves, and its first and last third. The margin is the largest
@@ -170,8 +194,6 @@ fn counted(frames: &[FeatureValues]) -> CountedWindow {
 
 #[cfg(test)]
 mod tests {
-    use driftglass_protocol::unit::Fixed;
-
     use super::*;
 
     /// `count` frames of a picture whose luma wanders a little around `luma` and steps by `step` from the middle on.
@@ -207,6 +229,23 @@ mod tests {
     fn what_the_reference_does_itself_is_no_drift() {
         let wandering = frames(80, 100, 60);
         assert!(!drifted(&wandering, &frames(80, 160, 0)), "it has been there before");
+    }
+
+    #[test]
+    fn repeated_pictures_are_drift_and_a_few_hiccups_are_not() {
+        let with_repeats = |repeated: usize| -> Vec<FeatureValues> {
+            let mut frames = frames(24, 100, 0);
+            for (index, frame) in frames.iter_mut().enumerate() {
+                let change = if index < repeated { 0 } else { 1 + i64::try_from(index % 5).expect("small") };
+                frame.set(Feature::ChangeFraction, Fixed::from_ratio(change, 10));
+            }
+            frames
+        };
+        let live = with_repeats(0);
+        assert!(!drifted(&live, &with_repeats(2)));
+        let frozen = compare_batches(&live, &with_repeats(24), 0.05).expect("enough frames");
+        assert_eq!(frozen.diagnosis.map(|diagnosis| diagnosis.cause), Some(crate::alert::Cause::Frozen));
+        assert!(!drifted(&with_repeats(20), &with_repeats(24)), "it has always repeated pictures");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::UnixMillis;
 
-use super::rest::{decode, merge};
-use crate::baseline::compare;
+use crate::baseline::{Baseline, compare};
+use crate::decision::CountedWindow;
 use crate::metrics::CameraDrift;
 use crate::store::StoreError;
 use crate::store::embedded::{Camera, Page, Reader};
@@ -78,11 +78,21 @@ impl DriftScores {
             return Ok(Some(known.score));
         }
         let Some((_, baseline)) = reader.baseline(&camera.id)? else { return Ok(None) };
-        let Some(current) = merge(reader.newest_windows(&camera.id, CURRENT_WINDOWS)?) else { return Ok(None) };
+        let Some(current) = CountedWindow::sum(reader.newest_windows(&camera.id, CURRENT_WINDOWS)?) else {
+            return Ok(None);
+        };
         let comparisons = compare(&current, &decode(&baseline)?);
         let score = comparisons.iter().map(|comparison| comparison.distance).fold(0.0, f64::max);
         let known = Known { windows, newest, baseline: version, score };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(camera.id.clone(), known);
         Ok(Some(score))
     }
+}
+
+/// Reads a stored baseline.
+///
+/// # Errors
+/// [`StoreError::Damaged`].
+pub(super) fn decode(bytes: &[u8]) -> Result<Baseline, StoreError> {
+    Baseline::from_bytes(bytes).map_err(|error| StoreError::Damaged { what: "a baseline", detail: error.to_string() })
 }

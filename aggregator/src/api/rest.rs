@@ -11,7 +11,7 @@ use driftglass_protocol::id::{CameraId, Name};
 use driftglass_protocol::unit::UnixMillis;
 use serde::Deserialize;
 
-use super::drift::CURRENT_WINDOWS;
+use super::drift::{CURRENT_WINDOWS, decode};
 use super::statistics::readout;
 use super::types::{
     AlertDetail, BaselineStats, BaselineVersion, Camera, CameraDetail, Current, Device, FeatureStats, List, Site,
@@ -21,7 +21,6 @@ use super::{Api, Problem};
 use crate::alert::AlertState;
 use crate::baseline::{Baseline, compare};
 use crate::decision::CountedWindow;
-use crate::store::StoreError;
 use crate::store::embedded::{AlertFilter, Page, WINDOWS_MAX};
 
 type Shared = State<Arc<Api>>;
@@ -185,10 +184,6 @@ pub(super) async fn feature_stats(
     stats.map(Json).ok_or_else(|| Problem::not_found(format!("no camera {text:?} is known")))
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Baseline, StoreError> {
-    Baseline::from_bytes(bytes).map_err(|error| StoreError::Damaged { what: "a baseline", detail: error.to_string() })
-}
-
 fn describe(
     id: &CameraId,
     feature: Feature,
@@ -197,7 +192,7 @@ fn describe(
 ) -> FeatureStats {
     let spec = feature.spec();
     let count = windows.len();
-    let merged = merge(windows);
+    let merged = CountedWindow::sum(windows);
     let current = merged.as_ref().and_then(|merged| {
         let statistics = readout(spec.axis, merged.histogram(feature)?);
         Some(Current { windows: count, window: Window::from(merged.window), statistics })
@@ -222,14 +217,6 @@ fn describe(
         baseline,
         tests,
     }
-}
-
-/// All windows as one; `None` where there is none.
-pub(super) fn merge(windows: Vec<CountedWindow>) -> Option<CountedWindow> {
-    let mut windows = windows.into_iter();
-    let mut merged = windows.next()?;
-    windows.for_each(|window| merged.merge(&window));
-    Some(merged)
 }
 
 pub(super) async fn alerts(State(api): Shared, query: Asked<AlertQuery>) -> Answer<List<AlertDetail>> {

@@ -197,10 +197,8 @@ impl Core {
         if newest.0 == id {
             windows.push(newest.1.clone());
         }
-        let mut windows = windows.into_iter();
-        let Some(mut pooled) = windows.next() else { return Ok(Vec::new()) };
+        let Some(pooled) = CountedWindow::sum(windows) else { return Ok(Vec::new()) };
         let first_window = pooled.window.start;
-        windows.for_each(|window| pooled.merge(&window));
         let diagnosis = diagnose::diagnose(&compare(&pooled, baseline));
 
         let number = self.next_alert_id;

@@ -37,6 +37,15 @@ impl CountedWindow {
         self.histograms.iter().find(|(other, _)| *other == feature).map(|(_, histogram)| histogram)
     }
 
+    /// All windows as one; `None` where there is none.
+    #[must_use]
+    pub fn sum(windows: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut windows = windows.into_iter();
+        let mut sum = windows.next()?;
+        windows.for_each(|window| sum.merge(&window));
+        Some(sum)
+    }
+
     /// Adds another window: counts add up, the stretch of time covers both.
     pub fn merge(&mut self, other: &Self) {
         let (start, end) = (self.window.start.min(other.window.start), self.window.end().max(other.window.end()));

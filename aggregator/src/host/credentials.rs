@@ -76,6 +76,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// The private key's bytes, to derive further keys from. Never logged.
+    pub(super) fn secret(&self) -> &[u8] {
+        self.key.secret_der()
+    }
+
     /// Reads `ca.pem`, `cert.pem` and `key.pem` in a folder.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use driftglass_protocol::id::DeviceId;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -70,6 +71,7 @@ fn transport() -> TransportConfig {
 
 /// Binds the endpoint.
 pub(super) fn bind(listen: SocketAddr, credentials: Credentials) -> Result<Endpoint, BindError> {
+    let endpoint = endpoint(&credentials);
     let mut config = ServerConfig::with_crypto(Arc::new(credentials.server_config()?));
     config
         .transport_config(Arc::new(transport()))
@@ -78,7 +80,22 @@ pub(super) fn bind(listen: SocketAddr, credentials: Credentials) -> Result<Endpo
         .incoming_buffer_size(16 * 1024)
         .incoming_buffer_size_total(8 * 1024 * 1024);
     let socket = std::net::UdpSocket::bind(listen).map_err(BindError::Socket)?;
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(BindError::Socket)
+    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(BindError::Socket)
+}
+
+/// After a crash the new process must be able to tell agents that their connections are gone (a stateless reset, RFC 9000 §10.3);
+/// otherwise each would wait until it gives up by itself. The keys this takes outlive a process by being derived from the private key.
+fn endpoint(credentials: &Credentials) -> EndpointConfig {
+    let derive = |purpose: &[u8]| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, credentials.secret());
+        ring::hmac::sign(&key, purpose)
+    };
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derive(b"driftglass stateless reset").as_ref());
+    let ids = derive(b"driftglass connection ids");
+    let id_key = ids.as_ref().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
 }
 
 /// Why there is no endpoint.

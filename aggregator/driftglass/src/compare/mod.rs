@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<Outcome, Failure> {
     let text = match arguments.format {
         Format::Table => report.table(),
         Format::Json => report.json().map_err(Failure::job)?,
-        Format::Html => report.html(),
+        Format::Html => page::render(&report),
     };
     match &arguments.output {
         Some(path) => {

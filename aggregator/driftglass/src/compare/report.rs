@@ -7,8 +7,6 @@ use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::limit::BINS;
 use serde::Serialize;
 
-use super::page;
-
 /// Everything a report says, in the form of its JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -146,11 +144,6 @@ impl Report {
             }
             _ => format!("No drift ({frames})."),
         }
-    }
-
-    /// One self-contained page.
-    pub(crate) fn html(&self) -> String {
-        page::render(self)
     }
 }
 
