@@ -22,7 +22,7 @@ use driftglass_protocol::wire::{Body, Mark, Record, RecordId};
 const DEVICES: u32 = 64;
 const RECORDS_EACH: u32 = 60;
 
-/// The record of one minute of one device, 60 frames, about 1.5 kB.
+/// The record of one minute of one device, 60 frames, about 800 bytes.
 fn record(minute: u32) -> Vec<u8> {
     let encoded: Vec<Vec<u8>> = CATALOGUE
         .iter()

@@ -51,6 +51,9 @@ pub(crate) struct DemoArguments {
     /// The fault: none, defocus, covered, dark, frozen, moved, noise, fogged, dirty, overexposed, colour-cast, infrared, compression.
     #[arg(long, value_name = "KIND", default_value = "defocus", value_parser = fault)]
     fault: Fault,
+    /// How strong the fault is, 0 to 5. Not every fault can be seen when it is weak.
+    #[arg(long, value_name = "S", default_value = "3")]
+    severity: Severity,
     /// End by itself after this many seconds; otherwise with Ctrl-C.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
@@ -210,7 +213,7 @@ impl Show<'_> {
             self.phase = Phase::Told;
             return Ok(());
         };
-        self.rig.set_fault(VICTIM, Some(Injector::new(kind, Severity::MARKED, 1))).map_err(Failure::job)?;
+        self.rig.set_fault(VICTIM, Some(Injector::new(kind, self.arguments.severity, 1))).map_err(Failure::job)?;
         let victim = CAMERAS.get(VICTIM).map(ToString::to_string).unwrap_or_default();
         self.screen.stage(&format!("fault injected: {kind} at {victim}"));
         self.phase = Phase::Faulted { since: now() };
