@@ -1,146 +1,248 @@
-//! Records from many devices to durable and decided, beside raw append and fdatasync on the same disk.
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench prints its figures")]
+//! Records to durable decisions, through the writer with the real core and store, beside bare appends made durable on the same disk.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and one that cannot run stops and says why"
+)]
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use driftglass_aggregator::decision::{Core, Settings};
 use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
-use driftglass_aggregator::writer::{self, Writer};
-use driftglass_benches::timed;
-use driftglass_protocol::feature::CATALOGUE;
-use driftglass_protocol::id::{DeviceId, Name};
-use driftglass_protocol::limit::{FRAME_BYTES, HISTOGRAM_BYTES};
-use driftglass_protocol::sketch::Histogram;
-use driftglass_protocol::summary::{FeatureSketch, Quality, Summary, Window};
+use driftglass_aggregator::writer::{self, Progress, Writer};
+use driftglass_benches::material::Camera;
+use driftglass_benches::turns::{Turns, time};
+use driftglass_protocol::id::{CameraId, DeviceId, Name};
 use driftglass_protocol::unit::{Millis, UnixMillis};
-use driftglass_protocol::wire::{Body, Mark, Record, RecordId};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
-const DEVICES: u32 = 64;
-const RECORDS_EACH: u32 = 60;
+/// Devices that submit at the same time.
+const SUBMITTERS: usize = 64;
+/// Records of each in one iteration.
+const RECORDS_EACH: usize = 16;
+const RECORDS: u32 = 1024;
+const _: () = assert!(RECORDS as usize == SUBMITTERS * RECORDS_EACH, "all records of one iteration");
+/// Bytes of an append; a record has about as many.
+const RECORD_BYTES: usize = 1_500;
+/// Appends with a sync of their own in one turn; they stand for all of its records, for a whole turn of them takes seconds.
+const SINGLE_APPENDS: u32 = 32;
+/// Windows that every camera has before anything is timed: its baseline is learned, and every further window is compared with it.
+const LEARNING_WINDOWS: usize = 48;
 
-/// The record of one minute of one device, 60 frames, about 800 bytes.
-fn record(minute: u32) -> Vec<u8> {
-    let encoded: Vec<Vec<u8>> = CATALOGUE
-        .iter()
-        .map(|spec| {
-            let mut histogram = Histogram::new();
-            for frame in 0..60_u32 {
-                let bin = 60 + (frame * (u32::from(spec.feature.number()) + 3) + minute) % 30;
-                histogram.add(u8::try_from(bin).expect("a bin"));
-            }
-            let mut bytes = [0; HISTOGRAM_BYTES];
-            let length = histogram.encode(&mut bytes);
-            bytes.get(..length).expect("written").to_vec()
-        })
-        .collect();
-    let summary = Summary {
-        camera: Name::parse("entrance").expect("a name"),
-        model: None,
-        window: Window { start: UnixMillis(i64::from(minute) * 60_000), length: Millis(60_000), merged: 1 },
-        first_frame: None,
-        last_frame: None,
-        quality: Quality { frames: 60, ..Quality::default() },
-        sketches: CATALOGUE
-            .iter()
-            .zip(&encoded)
-            .map(|(spec, histogram)| FeatureSketch { feature: spec.feature.number(), absent: 0, histogram })
-            .collect(),
-    };
-    let sequence = u64::from(minute) + 1;
-    let record = Record {
-        id: RecordId { epoch: 1, first: sequence, last: sequence },
-        previous: Mark::default(),
-        body: Body::Summary(summary),
-    };
-    let mut out = vec![0; FRAME_BYTES];
-    let length = record.write(&mut out).expect("fits");
-    out.truncate(length);
-    out
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(10)
+        .configure_from_args();
+    let mut lines = Vec::new();
+    for in_flight in [1, RECORDS_EACH] {
+        lines.extend(bench(&mut criterion, in_flight));
+    }
+    criterion.final_summary();
+    for line in lines {
+        println!("{line}");
+    }
 }
 
-/// All records of all devices, one in flight per device; returns how many were accepted.
-fn ingest(folder: &Path, records: &[Vec<u8>]) -> usize {
-    let store = EmbeddedStore::open(folder).expect("a store");
-    let settings = Settings { q: 0.05, epoch: Millis(86_400_000), learning: Millis(86_400_000) };
-    let (writer, thread) =
-        Writer::start(store, move || Core::new(settings), || UnixMillis(0), writer::Settings::default())
-            .expect("a writer");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
-    let accepted = runtime.block_on(async {
-        let tasks: Vec<_> = (0..DEVICES)
-            .map(|device| {
-                let (writer, records) = (writer.clone(), records.to_vec());
-                let name = Name::parse(&format!("gw-{device}")).expect("a name");
-                let device = DeviceId { site: Name::parse("store-1").expect("a name"), device: name };
-                tokio::spawn(async move {
-                    let mut accepted = 0;
-                    for record in records {
-                        if matches!(writer.submit(device.clone(), record).await, Ok(Outcome::Accepted(_))) {
-                            accepted += 1;
-                        }
-                    }
-                    accepted
-                })
+/// A device with one camera.
+struct Gateway {
+    device: DeviceId,
+    camera: Camera,
+}
+
+/// A fleet and the writer that it reports to.
+struct Fleet {
+    gateways: Vec<Gateway>,
+    runtime: Runtime,
+    writer: Option<Writer>,
+    thread: Option<JoinHandle<()>>,
+    folder: TempDir,
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let gateways: Vec<Gateway> = (0..SUBMITTERS as u64)
+            .map(|number| Gateway {
+                device: DeviceId { site: name("site"), device: name(&format!("gateway-{number}")) },
+                camera: Camera::new(name("entrance"), number),
             })
             .collect();
-        let mut accepted = 0;
-        for task in tasks {
-            accepted += task.await.expect("a task");
+        // Among the build's own files and not in the system's folder for temporary ones, which is memory on many machines.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let store = EmbeddedStore::open(folder.path()).expect("opens");
+        let reader = store.reader();
+        let settings = Settings { q: 0.05, epoch: Millis(86_400_000), learning: Millis(30 * 60_000) };
+        let clock = || UnixMillis(1_800_000_000_000);
+        let (writer, thread) =
+            Writer::start(store, move || Core::new(settings), clock, writer::Settings::default()).expect("starts");
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("starts");
+        let mut fleet = Self { gateways, runtime, writer: Some(writer), thread: Some(thread), folder };
+        let windows = fleet.records(LEARNING_WINDOWS);
+        fleet.submit(windows, RECORDS_EACH);
+        for Gateway { device, .. } in &fleet.gateways {
+            let camera = CameraId { device: device.clone(), camera: name("entrance") };
+            assert!(reader.baseline(&camera).expect("reads").is_some(), "{camera} is still learning");
         }
-        accepted
-    });
-    drop(writer);
-    thread.join().expect("the writer ends");
-    accepted
+        fleet
+    }
+
+    /// The next records of every device.
+    fn records(&mut self, each: usize) -> Vec<(DeviceId, Vec<Vec<u8>>)> {
+        self.gateways
+            .iter_mut()
+            .map(|Gateway { device, camera }| {
+                let records = (0..each).map(|_| camera.next_record().expect("fits")).collect();
+                (device.clone(), records)
+            })
+            .collect()
+    }
+
+    fn writer(&self) -> &Writer {
+        self.writer.as_ref().expect("runs until dropped")
+    }
+
+    fn progress(&self) -> Progress {
+        *self.writer().progress().borrow()
+    }
+
+    /// Every device submits its records, `in_flight` of them before it waits for the answers. Returns when all are durable.
+    fn submit(&self, records: Vec<(DeviceId, Vec<Vec<u8>>)>, in_flight: usize) {
+        self.runtime.block_on(async {
+            let tasks: Vec<_> = records
+                .into_iter()
+                .map(|(device, records)| {
+                    let writer = self.writer().clone();
+                    tokio::spawn(deliver(writer, device, records, in_flight))
+                })
+                .collect();
+            for task in tasks {
+                task.await.expect("delivers");
+            }
+        });
+    }
 }
 
-/// The same bytes appended to a file, with an fdatasync after every `group` records.
-fn append(folder: &Path, records: &[Vec<u8>], group: usize, count: usize) {
-    let mut file = File::create(folder.join("raw")).expect("a file");
-    for (index, record) in records.iter().cycle().take(count).enumerate() {
-        file.write_all(record).expect("written");
-        if (index + 1) % group == 0 {
-            file.sync_data().expect("synced");
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // The thread ends with the last handle, and must before its folder goes.
+        drop(self.writer.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the writer ends in order");
         }
     }
 }
 
-fn commit(c: &mut Criterion) {
-    let records: Vec<Vec<u8>> = (0..RECORDS_EACH).map(record).collect();
-    let total = f64::from(DEVICES * RECORDS_EACH);
-    let fresh = || tempfile::tempdir().expect("a folder");
-    let mut rates = Vec::new();
-    for _ in 0..3 {
-        let folder = fresh();
-        let mut accepted = 0;
-        let ours = timed(&mut || accepted = ingest(folder.path(), &records));
-        assert_eq!(accepted, (DEVICES * RECORDS_EACH) as usize, "every record is accepted");
-        let one_by_one = timed(&mut || append(folder.path(), &records, 1, 500));
-        let grouped =
-            timed(&mut || append(folder.path(), &records, DEVICES as usize, (DEVICES * RECORDS_EACH) as usize));
-        rates.push((total / ours.as_secs_f64(), 500.0 / one_by_one.as_secs_f64(), total / grouped.as_secs_f64()));
+async fn deliver(writer: Writer, device: DeviceId, records: Vec<Vec<u8>>, in_flight: usize) {
+    let mut records = records.into_iter();
+    loop {
+        let mut tickets = Vec::with_capacity(in_flight);
+        for record in records.by_ref().take(in_flight) {
+            tickets.push(writer.enqueue(device.clone(), record).await.expect("the writer lives"));
+        }
+        if tickets.is_empty() {
+            return;
+        }
+        for ticket in tickets {
+            let outcome = ticket.await.expect("the writer lives");
+            assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
+        }
     }
-    rates.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((ours, one_by_one, grouped)) = rates.get(1) {
-        println!(
-            "{} B records from {DEVICES} devices: {ours:.0}/s durable and decided; append+fdatasync of each: {one_by_one:.0}/s \
-             (ratio {:.2}); of {DEVICES} at a time: {grouped:.0}/s (ratio {:.2})",
-            records.first().map_or(0, Vec::len),
-            ours / one_by_one,
-            ours / grouped
-        );
+}
+
+/// A bare file that every append is made durable in.
+struct Log {
+    file: File,
+    payload: Vec<u8>,
+}
+
+impl Log {
+    fn create(folder: &Path, name: &str, bytes: usize) -> Self {
+        Self { file: File::create(folder.join(name)).expect("creates"), payload: vec![0x5a; bytes] }
     }
-    let mut group = c.benchmark_group("ingest_to_commit");
-    group.sample_size(10);
-    group.bench_function("3840 records", |b| {
-        b.iter_batched(fresh, |folder| ingest(folder.path(), &records), criterion::BatchSize::PerIteration);
+
+    fn append(&mut self) {
+        self.file.write_all(&self.payload).expect("writes");
+        self.file.sync_data().expect("syncs");
+    }
+}
+
+/// What takes turns, made once: criterion calls its closure anew for every sample.
+struct Contestants {
+    single: Log,
+    grouped: Log,
+    fleet: Fleet,
+    /// What the writer had done before anything was timed.
+    before: Progress,
+}
+
+impl Contestants {
+    fn start() -> Self {
+        let fleet = Fleet::start();
+        let folder = fleet.folder.path();
+        let single = Log::create(folder, "single", RECORD_BYTES);
+        let grouped = Log::create(folder, "grouped", RECORD_BYTES * SUBMITTERS);
+        let before = fleet.progress();
+        Self { single, grouped, fleet, before }
+    }
+
+    fn run(&mut self, turns: &mut Turns, iterations: u64, in_flight: usize) -> Duration {
+        let Self { single, grouped, fleet, .. } = self;
+        let mut ours = |runs| {
+            (0..runs)
+                .map(|_| {
+                    // Once, so taken out rather than copied.
+                    let mut records = Some(fleet.records(RECORDS_EACH));
+                    time(1, || fleet.submit(records.take().expect("once"), in_flight))
+                })
+                .sum()
+        };
+        let mut single = |runs: u64| {
+            let some = time(runs * u64::from(SINGLE_APPENDS), || single.append());
+            some * RECORDS / SINGLE_APPENDS
+        };
+        let mut grouped = |runs: u64| time(runs * RECORDS_EACH as u64, || grouped.append());
+        turns.run(iterations, &mut [&mut ours, &mut single, &mut grouped])
+    }
+}
+
+fn bench(criterion: &mut Criterion, in_flight: usize) -> Option<String> {
+    let mut turns = Turns::new(1, &["writer", "fdatasync per record", "fdatasync per group"]);
+    let mut contestants = None;
+    let mut group = criterion.benchmark_group("ingest_to_commit");
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(u64::from(RECORDS)));
+    group.bench_function(BenchmarkId::from_parameter(format!("{in_flight}_in_flight")), |bencher| {
+        let contestants = contestants.get_or_insert_with(Contestants::start);
+        bencher.iter_custom(|iterations| contestants.run(&mut turns, iterations, in_flight));
     });
     group.finish();
+    let Contestants { fleet, before, .. } = contestants?;
+    let done = fleet.progress();
+    assert_eq!(done.failures, 0, "every commit succeeded");
+    let per_commit = ratio(done.accepted - before.accepted, done.commits - before.commits);
+    let rate = |contestant| Some(ratio(u64::from(RECORDS), 1) / turns.seconds(contestant)?);
+    Some(format!(
+        "{SUBMITTERS} submitters, {in_flight} in flight each: {:.0} records/s, {per_commit:.0} in a commit; append and fdatasync \
+         per record {:.0} records/s, ratio {:.1}; per group of {SUBMITTERS} {:.0} records/s, ratio {:.2} (medians of {} turns of \
+         {RECORDS} records)",
+        rate(0)?,
+        rate(1)?,
+        1.0 / turns.ratio(1)?,
+        rate(2)?,
+        1.0 / turns.ratio(2)?,
+        turns.blocks(),
+    ))
 }
 
-criterion_group!(benches, commit);
-criterion_main!(benches);
+#[expect(clippy::cast_precision_loss, reason = "small counts")]
+fn ratio(numerator: u64, denominator: u64) -> f64 {
+    numerator as f64 / denominator.max(1) as f64
+}
