@@ -1,9 +1,9 @@
 //! From moved features to the name of a fault, how bad it is, and a sentence for the operator.
 //!
 //! Each fault leaves a signature: which features rise, fall and stay. The rules below read it in order, the most specific first.
-//! They look at directions and at sizes in units of the camera's own spread, never at absolute levels (with two exceptions:
-//! a picture without colour, and one that no longer changes), so that they carry from scene to scene. They were found on seven
-//! fixed cameras with fifteen injected faults each; what they confuse is said in the README.
+//! They look at directions and at sizes in units of the camera's own spread, never at absolute levels (with one exception: a
+//! picture without colour), so that they carry from scene to scene. They were found on seven fixed cameras with fifteen injected
+//! faults each; what they confuse is said in the README.
 //!
 //! Deliberately absent: statistics. Whether there is a fault at all has been decided before anybody asks for its name.
 

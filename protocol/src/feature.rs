@@ -40,7 +40,7 @@ pub enum Feature {
     QuantisationMean = 13,
     /// log₂ of encoded bits per pixel.
     BitsPerPixel = 14,
-    /// Normalised cross-correlation of a 32x18 luma thumbnail with the camera's reference thumbnail.
+    /// Cross-correlation of a 32x18 luma thumbnail, after local contrast normalisation, with the camera's reference thumbnail.
     ReferenceCorrelation = 15,
     /// Differing bits of a 256-bit difference hash against the reference.
     HashDistance = 16,
@@ -50,7 +50,7 @@ pub enum Feature {
     DarkTiles = 18,
     /// Share of 8x8 blocks whose mean changed since the previous frame; 0 is a frozen picture.
     ChangeFraction = 19,
-    /// Chroma-weighted circular mean of hue; absent where the picture has no colour.
+    /// Angle of the summed (Cb, Cr) vectors of coloured pixels; absent where few pixels have a colour or their angles cancel.
     Hue = 20,
     /// Confidence of the model's first choice.
     Confidence = 21,
