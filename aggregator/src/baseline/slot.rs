@@ -111,7 +111,8 @@ impl SlotKey {
 
     fn pack(part: u16, week: u16, view: View) -> Self {
         let preset = view.preset.map_or(0, |preset| u16::from(preset.min(LARGEST_PRESET)) + 1);
-        Self(part << PART_SHIFT | week << WEEK_SHIFT | u16::from(view.infrared) * INFRARED | preset)
+        let regime = if view.infrared { INFRARED } else { 0 };
+        Self(part << PART_SHIFT | week << WEEK_SHIFT | regime | preset)
     }
 
     /// The camera as a whole in this regime at this preset: the root that all its slots shrink towards.
