@@ -276,7 +276,7 @@ mod tests {
 
     /// Means of raw values and of what chance is said to give, over many pairs of one distribution.
     fn null_means(axis: Axis, n: u32, m: u32, value: impl Fn(&mut Random) -> f64) -> [(f64, f64); 3] {
-        let (mut random, runs) = (Random(17), 300);
+        let (mut random, runs) = (Random(17), 120);
         let mut means = [(0.0, 0.0); 3];
         for _ in 0..runs {
             let (window, baseline) = (random.sample(n, &value), random.sample(m, &value));
@@ -300,12 +300,10 @@ mod tests {
                 ("all around", null_means(CIRCLE, n, m, |random| 256.0 * random.uniform())),
                 ("one direction", null_means(CIRCLE, n, m, normal)),
             ] {
-                for (measure, (raw, chance)) in ["psi", "js", "w1"].iter().zip(means) {
+                // The first order falls short by up to a sixth where a bin expects five values only.
+                for ((measure, (raw, chance)), slack) in ["psi", "js", "w1"].iter().zip(means).zip([0.25, 0.25, 0.1]) {
                     let ratio = raw / chance;
-                    assert!(
-                        (0.75..1.25).contains(&ratio),
-                        "{what} {n}/{m} {measure}: {raw} by simulation, {chance} said"
-                    );
+                    assert!((ratio - 1.0).abs() < slack, "{what} {n}/{m} {measure}: {raw} simulated, {chance} said");
                 }
             }
         }
