@@ -8,6 +8,7 @@
 pub mod config;
 #[cfg(feature = "host")]
 pub mod decode;
+pub mod detector;
 #[cfg(feature = "host")]
 pub mod fault;
 pub mod feature;
@@ -16,6 +17,7 @@ pub mod frame;
 pub mod host;
 #[cfg(feature = "host")]
 pub mod pipeline;
+pub mod ring;
 pub mod sampler;
 #[cfg(feature = "host")]
 pub mod source;
