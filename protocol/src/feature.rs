@@ -56,6 +56,10 @@ pub enum Feature {
     Confidence = 21,
     /// Entropy of the model's confidences, normalised to 0..1.
     PredictionEntropy = 22,
+    /// Confidence of the model's first choice minus that of its second.
+    PredictionMargin = 23,
+    /// log₂ of the milliseconds the model took.
+    PredictionLatency = 24,
 }
 
 /// What the catalogue says of one feature.
@@ -78,7 +82,7 @@ const fn spec(feature: Feature, name: &'static str, unit: &'static str, axis: Ax
 }
 
 /// Number of features in the catalogue.
-pub const COUNT: usize = 23;
+pub const COUNT: usize = 25;
 
 /// Every feature, in order of its wire number.
 pub const CATALOGUE: [Spec; COUNT] = [
@@ -105,6 +109,8 @@ pub const CATALOGUE: [Spec; COUNT] = [
     spec(Feature::Hue, "hue", "degree", Axis::Circular { period: Fixed::from_int(360) }, 12),
     spec(Feature::Confidence, "confidence", "probability", Axis::linear(0, 1), 6),
     spec(Feature::PredictionEntropy, "prediction_entropy", "share", Axis::linear(0, 1), 6),
+    spec(Feature::PredictionMargin, "prediction_margin", "probability", Axis::linear(0, 1), 6),
+    spec(Feature::PredictionLatency, "prediction_latency", "log2 ms", Axis::linear(-4, 12), 8),
 ];
 
 const _: () = {
