@@ -17,6 +17,7 @@ pub mod frame;
 pub mod host;
 #[cfg(feature = "host")]
 pub mod pipeline;
+pub mod prediction;
 pub mod ring;
 pub mod sampler;
 #[cfg(feature = "host")]

@@ -121,6 +121,12 @@ impl Level {
         }
     }
 
+    /// Its wire number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
     /// Its name in every interface.
     #[must_use]
     pub const fn name(self) -> &'static str {

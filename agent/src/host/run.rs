@@ -19,6 +19,7 @@ use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
 use crate::config::Config;
 use crate::pipeline::{Pipeline, Setup, Timing};
+use crate::prediction::Recorded;
 use crate::source::{Directory, FrameSource};
 use crate::spool::{self, OpenError, Settings, Shared};
 use crate::telemetry::Telemetry;
@@ -100,7 +101,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             timing: Timing::Live(camera.source.time),
             window: config.window(),
             rate: camera.source.rate,
-            predictions: std::collections::BTreeMap::new(),
+            predictions: Recorded::default(),
+            detectors: config.detectors(),
         }
     });
     let cameras = cameras.collect();
