@@ -108,6 +108,7 @@ pub struct Config {
     log_level: String,
     cameras: Vec<CameraConfig>,
     detectors: Detectors,
+    device_health: bool,
 }
 
 impl Config {
@@ -163,6 +164,10 @@ impl Config {
         let detectors = section.texts("detectors", DETECTORS, faults, Detector::from_name);
         section.finish(faults);
 
+        let mut section = root.section("device_health", faults);
+        let device_health = section.flag("enabled", faults);
+        section.finish(faults);
+
         let mut section = root.section("identity", faults);
         let trust_domain =
             section.optional("trust_domain", "a SPIFFE trust domain: a-z 0-9 . - _", faults, trust_domain);
@@ -193,6 +198,7 @@ impl Config {
             log_format,
             log_level: log_level.unwrap_or_else(|| "info".into()),
             cameras,
+            device_health: device_health.unwrap_or(false),
             detectors: detectors
                 .map_or_else(Detectors::default, |list| list.into_iter().fold(Detectors::none(), Detectors::with)),
         })
@@ -252,6 +258,11 @@ impl Config {
     #[must_use]
     pub fn log_level(&self) -> &str {
         &self.log_level
+    }
+    /// Whether the device's own figures travel as features.
+    #[must_use]
+    pub const fn device_health(&self) -> bool {
+        self.device_health
     }
     /// Which detectors watch the models.
     #[must_use]
@@ -475,6 +486,18 @@ mod tests {
         for wrong in ["detectors = [\"adwin\", \"oracle\"]", "detectors = \"adwin\"", "detectors = [1]"] {
             assert!(of(wrong).expect_err("wrong").to_string().contains("prediction.detectors"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn device_health_is_off_unless_asked_for() {
+        let of = |line: &str| {
+            let text = format!(
+                "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"a:1\"\n[device_health]\n{line}\n"
+            );
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map(|config| config.device_health())
+        };
+        assert_eq!((of("").ok(), of("enabled = true").ok()), (Some(false), Some(true)));
+        assert!(of("enabled = \"yes\"").expect_err("a text").to_string().contains("true or false"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod detector;
 pub mod fault;
 pub mod feature;
 pub mod frame;
+pub mod health;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]

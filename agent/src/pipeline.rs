@@ -25,6 +25,7 @@ use driftglass_protocol::wire::Body;
 use crate::config::EventTime;
 use crate::decode::Decoder;
 use crate::feature::{CameraState, STATE_BYTES};
+use crate::health::Health;
 use crate::prediction::{Detectors, PredictionWindow, Recorded};
 use crate::sampler::Sampler;
 use crate::source::{Candidate, Condition, FrameSource, Moment};
@@ -43,6 +44,10 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub trait Surroundings {
     /// Wall clock and monotonic clock.
     fn now(&self) -> Moment;
+    /// How the device fares, where that is wanted.
+    fn health(&mut self) -> Health {
+        Health::default()
+    }
     /// Waits a moment because the spool refuses; `Break` when the agent is to stop.
     fn pause(&mut self) -> ControlFlow<()>;
 }
@@ -198,7 +203,9 @@ impl Pipeline {
             }
             Condition::Ready if !camera.sampler.take(time) => camera.window.add_skipped(time),
             Condition::Ready => {
-                let measured = camera.measure(candidate, time, &mut self.decoder, &self.telemetry, now.elapsed);
+                let health = surroundings.health();
+                let measured =
+                    camera.measure(candidate, time, &health, &mut self.decoder, &self.telemetry, now.elapsed);
                 if measured {
                     let seconds = surroundings.now().elapsed.saturating_sub(now.elapsed).as_secs_f64();
                     self.telemetry.frame(camera.name.as_str(), seconds);
@@ -327,6 +334,7 @@ impl Camera {
         &mut self,
         candidate: &Candidate,
         time: UnixMillis,
+        health: &Health,
         decoder: &mut Decoder,
         telemetry: &Telemetry,
         elapsed: Duration,
@@ -344,6 +352,7 @@ impl Camera {
         match measured {
             Ok(measurements) => {
                 let mut values = self.state.observe(&measurements);
+                health.set_features(&mut values);
                 if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
                     prediction.set_features(&mut values);
                     let fresh = || Box::new(PredictionWindow::new(self.detectors, seed(&self.name)));

@@ -71,7 +71,7 @@ struct Open {
     quality: Quality,
 }
 
-/// The window of one camera. About 24 KiB.
+/// The window of one camera. About 32 KiB.
 #[derive(Debug)]
 pub struct CameraWindow {
     length: Millis,

@@ -60,6 +60,15 @@ impl Section {
         None
     }
 
+    pub(super) fn flag(&mut self, key: &str, faults: &mut Faults) -> Option<bool> {
+        let value = self.table.remove(key)?;
+        let checked = value.as_bool();
+        if checked.is_none() {
+            faults.add(self.key(key), value.to_string(), "allowed: true or false".into());
+        }
+        checked
+    }
+
     /// An array of texts.
     pub(super) fn texts<T>(
         &mut self,

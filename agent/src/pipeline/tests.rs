@@ -25,6 +25,9 @@ impl Surroundings for Clockwork {
     fn now(&self) -> Moment {
         self.now
     }
+    fn health(&mut self) -> Health {
+        Health { memory: Some(fixed_share(0.5)), ..Health::default() }
+    }
     fn pause(&mut self) -> ControlFlow<()> {
         ControlFlow::Break(())
     }
@@ -236,6 +239,9 @@ fn predictions_of_counted_frames_travel_with_their_window() {
     assert_eq!((said.frames, said.judged, said.wrong), (2, 2, 1));
     let labels = EncodedLabels::parse(said.labels).expect("labels");
     assert!(labels.names().eq([("car", 1), ("person", 2)]));
-    let confidence = summary.sketches.iter().find(|sketch| sketch.feature == Feature::Confidence.number());
-    assert_eq!(confidence.map(|sketch| sketch.absent), Some(1));
+    let absent = |feature: Feature| {
+        summary.sketches.iter().find(|sketch| sketch.feature == feature.number()).map(|sketch| sketch.absent)
+    };
+    assert_eq!(absent(Feature::Confidence), Some(1));
+    assert_eq!((absent(Feature::DeviceMemory), absent(Feature::DeviceDisk)), (Some(0), None));
 }
