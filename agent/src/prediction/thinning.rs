@@ -3,7 +3,8 @@
 //! τ is how much larger the variance of sums over blocks of 2ˡ neighbouring values is than independent values would make it, the
 //! largest over all l with 30 blocks or more. It is measured on the stream itself: at 256 values and then each time their number has
 //! doubled, so that the longer a stream lasts, the slower are the modes that are seen; the first 256 values all count. A stream
-//! cannot tell its own slow change from autocorrelation: after a drift the measurement begins anew.
+//! cannot tell a change from autocorrelation, so after a drift the measurement begins anew; but not before it has lasted 1,024 values,
+//! or the false alarms that thinning is to end would keep it from ever being measured.
 
 /// Levels: blocks of up to 512 values.
 const LEVELS: usize = 10;
@@ -11,6 +12,8 @@ const LEVELS: usize = 10;
 const FEWEST_BLOCKS: f64 = 30.0;
 /// Values before the first estimate.
 const FIRST_ESTIMATE: u64 = 256;
+/// Values before a drift can end the measurement.
+const LEAST_MEASURED: u64 = 1024;
 
 /// Sums over whole blocks, as running mean and sum of squared deviations (Welford 1962).
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,9 +60,11 @@ impl Thinning {
         taken
     }
 
-    /// Measures anew, as after a drift; until there is another estimate the old one holds.
+    /// Measures anew after a drift, where the measurement has lasted; until there is another estimate the old one holds.
     pub fn restart(&mut self) {
-        (self.levels, self.seen) = ([Level::default(); LEVELS], 0);
+        if self.seen >= LEAST_MEASURED {
+            (self.levels, self.seen) = ([Level::default(); LEVELS], 0);
+        }
     }
 
     fn measure(&mut self, value: f64) {
@@ -136,14 +141,22 @@ mod tests {
 
     #[test]
     fn after_a_drift_the_old_stride_holds_until_there_is_a_new_one() {
-        let mut thinning = Thinning { stride: 9, ..Thinning::default() };
+        let (mut thinning, mut state) = (Thinning::default(), 3);
+        let mut feed = |thinning: &mut Thinning, values, scale: f64| {
+            for at in 0..values {
+                thinning.take(scale * noise(&mut state) + f64::from(at / 64 % 2));
+            }
+        };
+        feed(&mut thinning, 1023, 0.1);
         thinning.restart();
-        let mut state = 3;
-        for _ in 0..255 {
-            thinning.take(noise(&mut state));
-        }
-        assert_eq!(thinning.stride(), 9);
-        thinning.take(noise(&mut state));
-        assert!(thinning.stride() < 4);
+        assert_eq!(thinning.seen, 1023, "too early to begin anew");
+        feed(&mut thinning, 1, 0.1);
+        let slow = thinning.stride();
+        assert!(slow > 8, "{slow}");
+        thinning.restart();
+        feed(&mut thinning, 255, 100.0);
+        assert_eq!(thinning.stride(), slow);
+        feed(&mut thinning, 1, 100.0);
+        assert!(thinning.stride() < 4, "{}", thinning.stride());
     }
 }

@@ -216,6 +216,23 @@ mod tests {
     }
 
     #[test]
+    fn thinning_keeps_detectors_quiet_on_a_stationary_stream_with_memory() {
+        // Memory 0.9 a step around 0.5; ADWIN alone takes its slow swings for drifts.
+        let (mut plain, mut alone, mut watched) = (Adwin::new(AdwinSettings::default()).expect("valid"), 0, 0);
+        let mut watch = StreamWatch::new(Stream::Confidence, all(), 1);
+        let (mut value, values) = (0.0, 50_000_u64);
+        for at in 0..values {
+            value = 0.9 * value + 0.3 * (uniform(at) - 0.5);
+            alone += u32::from(plain.update(0.5 + value) == Ok(State::Drift));
+            watch.observe(0.5 + value, UnixMillis(0), |said| {
+                watched += u32::from(said.detector == Detector::Adwin.number());
+            });
+        }
+        assert!(alone > 60, "{alone}");
+        assert!(watched <= 2, "{watched} of {alone} with one value in {}", watch.stride());
+    }
+
+    #[test]
     fn a_run_of_warnings_is_told_once() {
         let ddm = Detectors::none().with(Detector::Ddm);
         let errors = (0..1200).map(|at| f64::from(u8::from(uniform(at) < if at < 1000 { 0.05 } else { 0.15 })));

@@ -113,18 +113,25 @@ mod tests {
     }
 
     #[test]
+    fn its_memory_is_fixed_and_small() {
+        assert!(size_of::<PredictionWindow>() <= 24 * 1024, "{}", size_of::<PredictionWindow>());
+        assert!(size_of::<StreamWatch>() <= 5 * 1024, "{}", size_of::<StreamWatch>());
+        assert!(size_of::<LabelCounts>() <= 10 * 1024, "{}", size_of::<LabelCounts>());
+    }
+
+    #[test]
     fn more_advice_than_fits_is_counted() {
         let detectors = Detectors::none().with(driftglass_protocol::advisory::Detector::Adwin);
         let mut window = PredictionWindow::new(detectors, 1);
-        // A level that jumps every 200 values is one drift after the other.
-        for at in 0..20_000_u32 {
-            let level = if at / 200 % 2 == 0 { 0.2 } else { 0.9 };
+        // A level that jumps now and then is one drift after the other.
+        for at in 0..40_000_u32 {
+            let level = if at / 1500 % 2 == 0 { 0.2 } else { 0.9 };
             let prediction = Prediction { confidence: fixed_share(level), ..Prediction::default() };
             window.add(&prediction, [], UnixMillis(i64::from(at)));
         }
         let mut room = [0; LABELS_BYTES];
         let said = window.close(&mut room).expect("predicted");
-        assert_eq!(said.check(WINDOW, 20_000), Ok(()));
+        assert_eq!(said.check(WINDOW, 40_000), Ok(()));
         assert!(said.advisories.is_full() && said.further_advisories > 0, "{said:?}");
     }
 }
