@@ -15,6 +15,7 @@ pub mod feature;
 pub mod id;
 pub mod limit;
 pub mod prediction;
+pub mod projection;
 pub mod session;
 pub mod sketch;
 pub mod summary;

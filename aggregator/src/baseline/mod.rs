@@ -9,7 +9,12 @@
 //! Deliberately absent for now: seasons. One baseline covers day and night together, so its learning time must cover both.
 
 mod compare;
+pub mod infrared;
+pub mod pooling;
 mod reference;
+pub mod slot;
+pub mod sun;
+pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
 pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS};

@@ -3,14 +3,18 @@
 //!
 //! Pure functions and small states in `f64`; time and storage stay with the caller.
 
+pub mod budget;
 pub mod calibrator;
 pub mod combination;
 pub mod design_effect;
+pub mod detectability;
+pub mod effect_size;
 pub mod family_wise;
 pub mod fdr;
 pub mod indicator_ladder;
 pub mod peer;
 pub mod process;
+pub mod projection;
 pub mod tolerance_effect;
 
 #[cfg(test)]
