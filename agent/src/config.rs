@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use driftglass_protocol::advisory::Detector;
 use driftglass_protocol::id::{DeviceId, Name};
 use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::Millis;
@@ -20,6 +21,7 @@ use toml::{Table, Value};
 pub use fault::{Fault, Faults};
 use section::Section;
 
+use crate::prediction::Detectors;
 use crate::spool;
 use crate::window::FrameRate;
 
@@ -105,6 +107,8 @@ pub struct Config {
     log_format: Option<LogFormat>,
     log_level: String,
     cameras: Vec<CameraConfig>,
+    detectors: Detectors,
+    device_health: bool,
 }
 
 impl Config {
@@ -156,6 +160,14 @@ impl Config {
             section.optional("listen", "a loopback IP address and port, such as \"127.0.0.1:9464\"", faults, loopback);
         section.finish(faults);
 
+        let mut section = root.section("prediction", faults);
+        let detectors = section.texts("detectors", DETECTORS, faults, Detector::from_name);
+        section.finish(faults);
+
+        let mut section = root.section("device_health", faults);
+        let device_health = section.flag("enabled", faults);
+        section.finish(faults);
+
         let mut section = root.section("identity", faults);
         let trust_domain =
             section.optional("trust_domain", "a SPIFFE trust domain: a-z 0-9 . - _", faults, trust_domain);
@@ -186,6 +198,9 @@ impl Config {
             log_format,
             log_level: log_level.unwrap_or_else(|| "info".into()),
             cameras,
+            device_health: device_health.unwrap_or(false),
+            detectors: detectors
+                .map_or_else(Detectors::default, |list| list.into_iter().fold(Detectors::none(), Detectors::with)),
         })
     }
 
@@ -244,6 +259,16 @@ impl Config {
     pub fn log_level(&self) -> &str {
         &self.log_level
     }
+    /// Whether the device's own figures travel as features.
+    #[must_use]
+    pub const fn device_health(&self) -> bool {
+        self.device_health
+    }
+    /// Which detectors watch the models.
+    #[must_use]
+    pub const fn detectors(&self) -> Detectors {
+        self.detectors
+    }
     /// The cameras.
     #[must_use]
     pub fn cameras(&self) -> &[CameraConfig] {
@@ -252,6 +277,7 @@ impl Config {
 }
 
 const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
+const DETECTORS: &str = "a list of \"ddm\", \"eddm\", \"hddm_a\", \"adwin\", \"page_hinkley\", \"kswin\"";
 const LEVELS: &str = "error, warn, info, debug or trace";
 const KINDS: &str = "\"directory\"";
 
@@ -444,6 +470,34 @@ mod tests {
         let config = resolve(GOOD, &overrides).expect("good");
         assert_eq!((config.aggregator_host(), config.aggregator_port()), ("::1", 9));
         assert_eq!(config.device().to_string(), "s/gw-01");
+    }
+
+    #[test]
+    fn detectors_are_chosen_by_name_and_an_empty_list_is_none() {
+        let of = |line: &str| {
+            let text = format!(
+                "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"a:1\"\n[prediction]\n{line}\n"
+            );
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map(|config| config.detectors())
+        };
+        assert_eq!(of("").ok(), Some(Detectors::default()));
+        assert_eq!(of("detectors = []").ok(), Some(Detectors::none()));
+        assert_eq!(of("detectors = [\"kswin\"]").ok(), Some(Detectors::none().with(Detector::Kswin)));
+        for wrong in ["detectors = [\"adwin\", \"oracle\"]", "detectors = \"adwin\"", "detectors = [1]"] {
+            assert!(of(wrong).expect_err("wrong").to_string().contains("prediction.detectors"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn device_health_is_off_unless_asked_for() {
+        let of = |line: &str| {
+            let text = format!(
+                "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"a:1\"\n[device_health]\n{line}\n"
+            );
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map(|config| config.device_health())
+        };
+        assert_eq!((of("").ok(), of("enabled = true").ok()), (Some(false), Some(true)));
+        assert!(of("enabled = \"yes\"").expect_err("a text").to_string().contains("true or false"));
     }
 
     #[test]

@@ -105,7 +105,8 @@ struct ReplayArguments {
     /// How many times real time, or `max`
     #[arg(long, default_value = "max", value_parser = speed)]
     speed: Speed,
-    /// What a model said of the frames: CSV with the columns frame and confidence (a label is ignored in this release)
+    /// What a model said of the frames: CSV with the columns frame and confidence, and where known label, truth, second_confidence and
+    /// latency_ms
     #[arg(long)]
     predictions: Option<PathBuf>,
     #[command(flatten)]
@@ -218,7 +219,6 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             let predictions = match &arguments.predictions {
                 Some(path) => {
                     let read = predictions::read(path);
-                    tracing::info!("labels are ignored in this release; confidence is counted");
                     Some(read.map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?)
                 }
                 None => None,

@@ -12,20 +12,21 @@
 //!
 //! Deliberately absent: clocks, threads and sleeping; they are handed in.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::id::Name;
+use driftglass_protocol::limit::LABELS_BYTES;
 use driftglass_protocol::summary::{Model, Summary};
-use driftglass_protocol::unit::{Fixed, Millis, UnixMillis};
+use driftglass_protocol::unit::{Millis, UnixMillis};
 use driftglass_protocol::wire::Body;
 
 use crate::config::EventTime;
 use crate::decode::Decoder;
 use crate::feature::{CameraState, STATE_BYTES};
+use crate::health::Health;
+use crate::prediction::{Detectors, PredictionWindow, Recorded};
 use crate::sampler::Sampler;
 use crate::source::{Candidate, Condition, FrameSource, Moment};
 use crate::spool::{AppendError, CameraCheckpoint, Writer};
@@ -43,6 +44,10 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub trait Surroundings {
     /// Wall clock and monotonic clock.
     fn now(&self) -> Moment;
+    /// How the device fares, where that is wanted.
+    fn health(&mut self) -> Health {
+        Health::default()
+    }
     /// Waits a moment because the spool refuses; `Break` when the agent is to stop.
     fn pause(&mut self) -> ControlFlow<()>;
 }
@@ -76,8 +81,10 @@ pub struct Setup {
     pub window: Millis,
     /// Sampling rate, also the rate expected.
     pub rate: Option<FrameRate>,
-    /// Confidence of the model by file name.
-    pub predictions: BTreeMap<Vec<u8>, Fixed>,
+    /// What its model said, by file name.
+    pub predictions: Recorded,
+    /// What watches its model.
+    pub detectors: Detectors,
 }
 
 #[derive(Debug)]
@@ -92,7 +99,10 @@ struct Camera {
     state: CameraState,
     position: Vec<u8>,
     index: u64,
-    predictions: BTreeMap<Vec<u8>, Fixed>,
+    predictions: Recorded,
+    detectors: Detectors,
+    /// From the first prediction on.
+    predicted: Option<Box<PredictionWindow>>,
     complained: Option<Duration>,
     quiet: u64,
 }
@@ -104,6 +114,7 @@ pub struct Pipeline {
     writer: Writer,
     decoder: Decoder,
     scratch: Box<Scratch>,
+    label_room: Box<[u8; LABELS_BYTES]>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -123,7 +134,14 @@ impl Pipeline {
     #[must_use]
     pub fn new(setups: Vec<Setup>, writer: Writer, telemetry: Arc<Telemetry>) -> Self {
         let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer)).collect();
-        Self { cameras, writer, decoder: Decoder::default(), scratch: Box::default(), telemetry }
+        Self {
+            cameras,
+            writer,
+            decoder: Decoder::default(),
+            scratch: Box::default(),
+            label_room: Box::new([0; LABELS_BYTES]),
+            telemetry,
+        }
     }
 
     /// Lets every camera count some frames, and closes windows whose time is over.
@@ -185,7 +203,9 @@ impl Pipeline {
             }
             Condition::Ready if !camera.sampler.take(time) => camera.window.add_skipped(time),
             Condition::Ready => {
-                let measured = camera.measure(candidate, time, &mut self.decoder, &self.telemetry, now.elapsed);
+                let health = surroundings.health();
+                let measured =
+                    camera.measure(candidate, time, &health, &mut self.decoder, &self.telemetry, now.elapsed);
                 if measured {
                     let seconds = surroundings.now().elapsed.saturating_sub(now.elapsed).as_secs_f64();
                     self.telemetry.frame(camera.name.as_str(), seconds);
@@ -204,7 +224,8 @@ impl Pipeline {
         } else {
             window.close(name, model, &mut self.scratch)
         };
-        let Some(summary) = summary else { return ControlFlow::Continue(()) };
+        let Some(mut summary) = summary else { return ControlFlow::Continue(()) };
+        summary.predictions = camera.predicted.as_mut().and_then(|predicted| predicted.close(&mut self.label_room));
         // A replay has no position that a later start could go on from.
         let checkpoint = matches!(camera.timing, Timing::Live(_)).then(|| camera.checkpoint());
         append(&mut self.writer, &summary, checkpoint, &self.telemetry, surroundings)
@@ -272,6 +293,8 @@ impl Camera {
             length: setup.window,
             index: 0,
             predictions: setup.predictions,
+            detectors: setup.detectors,
+            predicted: None,
             complained: None,
             quiet: 0,
         }
@@ -311,6 +334,7 @@ impl Camera {
         &mut self,
         candidate: &Candidate,
         time: UnixMillis,
+        health: &Health,
         decoder: &mut Decoder,
         telemetry: &Telemetry,
         elapsed: Duration,
@@ -328,8 +352,11 @@ impl Camera {
         match measured {
             Ok(measurements) => {
                 let mut values = self.state.observe(&measurements);
-                if let Some(&confidence) = self.predictions.get(&candidate.position) {
-                    set_prediction(&mut values, confidence);
+                health.set_features(&mut values);
+                if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
+                    prediction.set_features(&mut values);
+                    let fresh = || Box::new(PredictionWindow::new(self.detectors, seed(&self.name)));
+                    self.predicted.get_or_insert_with(fresh).add(prediction, labels, time);
                 }
                 self.window.add(&values, time);
                 true
@@ -368,19 +395,9 @@ impl Camera {
     }
 }
 
-/// Confidence, and the entropy in bits of the choice between the first class and the rest: −p·log₂p − (1−p)·log₂(1−p).
-fn set_prediction(values: &mut FeatureValues, confidence: Fixed) {
-    values.set(Feature::Confidence, confidence);
-    let p = confidence.to_f64();
-    let part = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
-    values.set(Feature::PredictionEntropy, fixed_share(part(p) + part(1.0 - p)));
-}
-
-/// A number of 0..=1 as fixed point, rounded to the nearest; what lies beyond is clamped.
-#[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "clamped to 0..=65536 first")]
-pub fn fixed_share(share: f64) -> Fixed {
-    Fixed::from_raw((share.clamp(0.0, 1.0) * f64::from(Fixed::ONE.raw())).round() as i32)
+/// For what detectors draw: the same in every run, and another for every camera.
+fn seed(camera: &Name) -> u64 {
+    camera.as_str().bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ struct Open {
     quality: Quality,
 }
 
-/// The window of one camera. About 24 KiB.
+/// The window of one camera. About 32 KiB.
 #[derive(Debug)]
 pub struct CameraWindow {
     length: Millis,
@@ -217,6 +217,7 @@ impl CameraWindow {
             last_frame: open.last,
             quality: open.quality,
             sketches: heapless::Vec::new(),
+            predictions: None,
         };
         let (rooms, _) = scratch.0.as_chunks_mut::<HISTOGRAM_BYTES>();
         for (number, ((histogram, absent), room)) in (0_u8..).zip(self.histograms.iter().zip(self.absent).zip(rooms)) {

@@ -241,6 +241,7 @@ impl Agent {
             last_frame: Some(start),
             quality: Quality { frames: 60, ..Quality::default() },
             sketches: Default::default(),
+            predictions: None,
         };
         let sketch = FeatureSketch { feature: Feature::LumaMean.number(), absent: 0, histogram: &encoded[..length] };
         assert!(summary.sketches.push(sketch).is_ok());

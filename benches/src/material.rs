@@ -104,6 +104,7 @@ impl Camera {
             last_frame: Some(start.plus(Millis(MINUTE.0 - 1000))),
             quality: Quality { frames: FRAMES, ..Quality::default() },
             sketches,
+            predictions: None,
         };
         let id = RecordId { epoch: 1, first: self.sequence, last: self.sequence };
         let record = Record { id, previous: Mark::default(), body: Body::Summary(summary) };

@@ -6,7 +6,7 @@
 use crate::sketch::Axis;
 use crate::unit::Fixed;
 
-/// A feature of a frame, or of what a model said about it. The number is its wire form.
+/// A feature of a frame, of what a model said about it, or of the device at the time. The number is its wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Feature {
@@ -56,6 +56,33 @@ pub enum Feature {
     Confidence = 21,
     /// Entropy of the model's confidences, normalised to 0..1.
     PredictionEntropy = 22,
+    /// Confidence of the model's first choice minus that of its second.
+    PredictionMargin = 23,
+    /// log₂ of the milliseconds the model took.
+    PredictionLatency = 24,
+    /// Share of the device's processor time in use.
+    DeviceProcessor = 25,
+    /// Share of the device's memory in use.
+    DeviceMemory = 26,
+    /// Share of the disk with the agent's state in use.
+    DeviceDisk = 27,
+    /// Temperature of the device's hottest zone.
+    DeviceTemperature = 28,
+    /// log₂ of the bytes a second that the device received and sent.
+    DeviceNetwork = 29,
+    /// How far the device's clock is ahead of the aggregator's.
+    ClockOffset = 30,
+}
+
+/// What a feature is measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The picture.
+    Picture,
+    /// What a model says of it.
+    Model,
+    /// The device, at the time of the frame: the same for all its cameras.
+    Device,
 }
 
 /// What the catalogue says of one feature.
@@ -78,7 +105,7 @@ const fn spec(feature: Feature, name: &'static str, unit: &'static str, axis: Ax
 }
 
 /// Number of features in the catalogue.
-pub const COUNT: usize = 23;
+pub const COUNT: usize = 31;
 
 /// Every feature, in order of its wire number.
 pub const CATALOGUE: [Spec; COUNT] = [
@@ -105,6 +132,14 @@ pub const CATALOGUE: [Spec; COUNT] = [
     spec(Feature::Hue, "hue", "degree", Axis::Circular { period: Fixed::from_int(360) }, 12),
     spec(Feature::Confidence, "confidence", "probability", Axis::linear(0, 1), 6),
     spec(Feature::PredictionEntropy, "prediction_entropy", "share", Axis::linear(0, 1), 6),
+    spec(Feature::PredictionMargin, "prediction_margin", "probability", Axis::linear(0, 1), 6),
+    spec(Feature::PredictionLatency, "prediction_latency", "log2 ms", Axis::linear(-4, 12), 8),
+    spec(Feature::DeviceProcessor, "device_processor", "share", Axis::linear(0, 1), 26),
+    spec(Feature::DeviceMemory, "device_memory", "share", Axis::linear(0, 1), 13),
+    spec(Feature::DeviceDisk, "device_disk", "share", Axis::linear(0, 1), 13),
+    spec(Feature::DeviceTemperature, "device_temperature", "celsius", Axis::linear(-40, 120), 8),
+    spec(Feature::DeviceNetwork, "device_network", "log2 byte/s", Axis::linear(0, 32), 16),
+    spec(Feature::ClockOffset, "clock_offset", "second", Axis::linear(-32, 32), 4),
 ];
 
 const _: () = {
@@ -145,6 +180,23 @@ impl Feature {
     #[must_use]
     pub const fn spec(self) -> &'static Spec {
         &CATALOGUE[self as usize]
+    }
+
+    /// What it is measured on.
+    #[must_use]
+    pub const fn subject(self) -> Subject {
+        match self {
+            Self::Confidence | Self::PredictionEntropy | Self::PredictionMargin | Self::PredictionLatency => {
+                Subject::Model
+            }
+            Self::DeviceProcessor
+            | Self::DeviceMemory
+            | Self::DeviceDisk
+            | Self::DeviceTemperature
+            | Self::DeviceNetwork
+            | Self::ClockOffset => Subject::Device,
+            _ => Subject::Picture,
+        }
     }
 
     /// Its name in every interface.

@@ -10,9 +10,11 @@
 //! Deliberately absent: what the numbers mean (the aggregator), where they come from (the agent), API types (the aggregator).
 #![no_std]
 
+pub mod advisory;
 pub mod feature;
 pub mod id;
 pub mod limit;
+pub mod prediction;
 pub mod projection;
 pub mod session;
 pub mod sketch;

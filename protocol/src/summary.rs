@@ -1,6 +1,6 @@
 //! The summary of one camera window: the only measurement that leaves a site.
 //!
-//! It holds histograms, counters and names. It has no field that could hold a picture, a file name or a host name, and its size is
+//! It holds histograms, counters, names and labels. It has no field that could hold a picture, a file name or a host name, and its size is
 //! bounded by [`limit::FRAME_BYTES`]. Site and device are deliberately absent: they come from the sender's certificate.
 
 use heapless::Vec;
@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::feature::Feature;
 use crate::id::Name;
 use crate::limit;
+use crate::prediction::{Predictions, PredictionsError};
 use crate::sketch::{EncodedHistogram, HistogramError};
 use crate::unit::{Millis, UnixMillis};
 
@@ -85,6 +86,10 @@ pub struct Summary<'a> {
     /// One sketch per feature, ascending by wire number.
     #[serde(borrow)]
     pub sketches: Vec<FeatureSketch<'a>, { limit::FEATURES }>,
+    /// What a model said of the frames, where one did. It follows the summary and is nothing at all where there is none; read it with
+    /// [`crate::wire::Record::parse`], which knows where the record ends.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Predictions<'a>>,
 }
 
 /// Why a summary that parsed is still not acceptable.
@@ -117,6 +122,9 @@ pub enum SummaryError {
         /// Frames of the window.
         frames: u32,
     },
+    /// What is said of predictions is not acceptable.
+    #[error("predictions: {0}")]
+    Predictions(#[from] PredictionsError),
 }
 
 impl<'a> Summary<'a> {
@@ -142,6 +150,9 @@ impl<'a> Summary<'a> {
             if counted != u64::from(self.quality.frames) {
                 return Err(SummaryError::Count { feature, counted, frames: self.quality.frames });
             }
+        }
+        if let Some(predictions) = &self.predictions {
+            predictions.check(self.window, self.quality.frames)?;
         }
         Ok(())
     }

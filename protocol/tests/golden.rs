@@ -5,14 +5,18 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests; a panic is the failure")]
 
+use driftglass_protocol::advisory::{Advisory, Detector, Level, Stream};
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::{DeviceId, Name};
-use driftglass_protocol::limit::HISTOGRAM_BYTES;
+use driftglass_protocol::limit::{HISTOGRAM_BYTES, LABELS_BYTES};
+use driftglass_protocol::prediction::Predictions;
 use driftglass_protocol::session::{Acknowledge, Hello, Refuse, RefuseReason, Welcome};
-use driftglass_protocol::sketch::Histogram;
+use driftglass_protocol::sketch::{Histogram, LabelCounts};
 use driftglass_protocol::summary::{FeatureSketch, Model, Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
-use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, TombstoneCause, parse_frame};
+use driftglass_protocol::wire::{
+    Body, Frame, Mark, Record, RecordError, RecordId, Tombstone, TombstoneCause, parse_frame,
+};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = format!("{}/vectors/v1/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -65,6 +69,7 @@ fn a_summary_record() {
             ]
             .into_iter()
             .collect(),
+            predictions: None,
         }),
     };
     let mut out = [0; 1024];
@@ -72,6 +77,64 @@ fn a_summary_record() {
     check("record-summary", &out[..length]);
     let stored = golden("record-summary");
     assert_eq!(Record::parse(parse_frame(&stored).expect("frame")), Ok(record));
+}
+
+#[test]
+fn summary_records_with_predictions() {
+    let mut few = LabelCounts::new();
+    ["person", "car", "person", "Fußgänger", "a\tb"].into_iter().for_each(|label| few.add(label));
+    let mut many = LabelCounts::new();
+    (0..70).for_each(|label| many.add(&format!("{label:02}")));
+    let start = UnixMillis(1_700_000_040_000);
+    for (golden_name, labels) in [("record-predictions", few), ("record-predictions-many-labels", many)] {
+        let mut bytes = [0; LABELS_BYTES];
+        let length = labels.encode(&mut bytes);
+        let advisory = Advisory::new(Detector::HddmA, Stream::Error, Level::Drift, start.plus(Millis(500)));
+        let record = Record {
+            id: RecordId { epoch: 1_700_000_000, first: 43, last: 43 },
+            previous: Mark::default(),
+            body: Body::Summary(Summary {
+                camera: name("entrance"),
+                model: None,
+                window: Window { start, length: Millis(60_000), merged: 1 },
+                first_frame: Some(start),
+                last_frame: Some(start.plus(Millis(59_000))),
+                quality: Quality { frames: 60, ..Quality::default() },
+                sketches: heapless::Vec::new(),
+                predictions: Some(Predictions {
+                    frames: 59,
+                    judged: 40,
+                    wrong: 3,
+                    labels: &bytes[..length],
+                    advisories: [advisory].into_iter().collect(),
+                    further_advisories: 2,
+                }),
+            }),
+        };
+        let mut out = [0; 4096];
+        let length = record.write(&mut out).expect("fits");
+        check(golden_name, &out[..length]);
+        let stored = golden(golden_name);
+        assert_eq!(Record::parse(parse_frame(&stored).expect("frame")), Ok(record));
+    }
+}
+
+#[test]
+fn what_follows_a_record_is_predictions_or_nothing() {
+    let stored = golden("record-summary");
+    let frame = parse_frame(&stored).expect("frame");
+    for (tail, error) in [
+        (&[0][..], RecordError::Trailing { extra: 1 }),
+        (&[1], RecordError::Payload),
+        (&[1, 0, 0, 0, 0, 0, 0, 9], RecordError::Trailing { extra: 1 }),
+    ] {
+        let payload = [frame.payload, tail].concat();
+        assert_eq!(Record::parse(Frame { payload: &payload, ..frame }), Err(error), "{tail:?}");
+    }
+    let tombstone = golden("record-tombstone");
+    let frame = parse_frame(&tombstone).expect("frame");
+    let payload = [frame.payload, &[1, 0, 0, 0, 0, 0, 0]].concat();
+    assert_eq!(Record::parse(Frame { payload: &payload, ..frame }), Err(RecordError::Trailing { extra: 7 }));
 }
 
 #[test]

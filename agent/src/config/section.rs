@@ -60,6 +60,31 @@ impl Section {
         None
     }
 
+    pub(super) fn flag(&mut self, key: &str, faults: &mut Faults) -> Option<bool> {
+        let value = self.table.remove(key)?;
+        let checked = value.as_bool();
+        if checked.is_none() {
+            faults.add(self.key(key), value.to_string(), "allowed: true or false".into());
+        }
+        checked
+    }
+
+    /// An array of texts.
+    pub(super) fn texts<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        faults: &mut Faults,
+        check: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let value = self.table.remove(key)?;
+        let checked = value.as_array().and_then(|entries| entries.iter().map(|entry| check(entry.as_str()?)).collect());
+        if checked.is_none() {
+            faults.add(self.key(key), value.to_string(), format!("allowed: {allowed}"));
+        }
+        checked
+    }
+
     pub(super) fn number<T>(
         &mut self,
         key: &str,

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use driftglass_protocol::feature::Feature;
-use driftglass_protocol::sketch::EncodedHistogram;
+use driftglass_protocol::prediction::Predictions;
+use driftglass_protocol::sketch::{EncodedHistogram, EncodedLabels, LabelCounts};
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Record, parse_frame};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::spool::{Item, scan};
 
@@ -90,6 +91,67 @@ fn bins(bytes: &[u8]) -> Vec<(u8, u32)> {
     EncodedHistogram::parse(bytes).map(|histogram| histogram.iter().collect()).unwrap_or_default()
 }
 
+fn predicted(predictions: &Predictions<'_>) -> Value {
+    let labels = EncodedLabels::parse(predictions.labels).map(|encoded| {
+        let mut counts = LabelCounts::new();
+        counts.merge(encoded);
+        let named: Map<String, Value> = counts.iter().map(|named| (named.label.into(), named.count.into())).collect();
+        json!({ "exact": counts.is_exact(), "total": counts.total(), "unnamed": counts.unnamed(), "named": named })
+    });
+    let advisories: Vec<Value> = predictions
+        .advisories
+        .iter()
+        .map(|advisory| match advisory.known() {
+            Some((detector, stream, level)) => {
+                json!({ "detector": detector.name(), "stream": stream.name(), "level": level.name(), "at": time(advisory.at) })
+            }
+            None => json!(advisory),
+        })
+        .collect();
+    json!({
+        "frames": predictions.frames, "judged": predictions.judged, "wrong": predictions.wrong, "labels": labels.ok(),
+        "advisories": advisories, "further_advisories": predictions.further_advisories,
+    })
+}
+
+fn predicted_text(predictions: &Predictions<'_>, out: &mut impl Write) -> io::Result<()> {
+    let Predictions { frames, judged, wrong, further_advisories, .. } = predictions;
+    write!(out, "    predictions of {frames} frames, {judged} judged, {wrong} wrong; labels")?;
+    if let Ok(encoded) = EncodedLabels::parse(predictions.labels) {
+        let mut counts = LabelCounts::new();
+        counts.merge(encoded);
+        for named in counts.iter() {
+            write!(out, " {:?} {}", named.label, named.count)?;
+        }
+        write!(
+            out,
+            "; {} without a name{}",
+            counts.unnamed(),
+            if counts.is_exact() { "" } else { "; counts are estimates" }
+        )?;
+    }
+    writeln!(out)?;
+    for advisory in &predictions.advisories {
+        match advisory.known() {
+            Some((detector, stream, level)) => {
+                writeln!(
+                    out,
+                    "    {} of {} on {} at {}",
+                    level.name(),
+                    detector.name(),
+                    stream.name(),
+                    time(advisory.at)
+                )?;
+            }
+            None => writeln!(out, "    {advisory:?}")?,
+        }
+    }
+    if *further_advisories > 0 {
+        writeln!(out, "    and {further_advisories} more pieces of advice")?;
+    }
+    Ok(())
+}
+
 fn object(record: &Record<'_>, bytes: usize) -> Value {
     let body = match &record.body {
         Body::Summary(summary) => {
@@ -106,6 +168,7 @@ fn object(record: &Record<'_>, bytes: usize) -> Value {
                 "window": { "start": time(summary.window.start), "length_ms": summary.window.length.0, "merged": summary.window.merged },
                 "first_frame": summary.first_frame.map(time), "last_frame": summary.last_frame.map(time),
                 "quality": summary.quality, "sketches": sketches,
+                "predictions": summary.predictions.as_ref().map(predicted),
             } })
         }
         Body::Tombstone(tombstone) => json!({ "tombstone": tombstone }),
@@ -154,7 +217,7 @@ fn text(record: &Record<'_>, bytes: usize, out: &mut impl Write) -> io::Result<(
                     sketch.absent
                 )?;
             }
-            Ok(())
+            summary.predictions.as_ref().map_or(Ok(()), |predictions| predicted_text(predictions, out))
         }
     }
 }

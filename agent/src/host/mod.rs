@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod features;
+mod health;
 pub mod identity;
 pub mod inspect;
 pub mod log;

@@ -1,17 +1,15 @@
 //! What a model said of recorded frames, from a CSV file (RFC 4180) with a header.
 //!
-//! The columns `frame` and `confidence` are found by name and the others are ignored, `label` among them: label statistics are not
-//! part of this release.
+//! Columns are found by name. `frame` and `confidence` are needed; `label`, `truth` (the right label), `second_confidence` and
+//! `latency_ms` are read where they stand there, an empty field being none, and other columns are ignored.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use driftglass_protocol::unit::Fixed;
 use thiserror::Error;
 
-use crate::pipeline::fixed_share;
+use crate::prediction::{Prediction, Recorded, fixed, fixed_share};
 
 /// Largest file read.
 const FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -36,24 +34,28 @@ pub enum PredictionsError {
         /// Its column.
         column: &'static str,
     },
-    /// A confidence is not a probability.
-    #[error("line {line}: the confidence \"{text}\" is not a number from 0 to 1")]
-    Confidence {
+    /// A figure is out of its range, or none.
+    #[error("line {line}: the {column} \"{text}\" is not a number from 0 to {most}")]
+    Number {
         /// Where.
         line: usize,
+        /// Its column.
+        column: &'static str,
         /// What stands there.
         text: String,
+        /// The largest number allowed.
+        most: u32,
     },
 }
 
-/// Confidence by the file name of the frame.
-pub type Predictions = BTreeMap<Vec<u8>, Fixed>;
+/// Longest latency, in milliseconds: what the fixed-point numbers of features hold.
+const MOST_LATENCY: u32 = 32_767;
 
 /// Reads a file.
 ///
 /// # Errors
 /// One variant of [`PredictionsError`] per cause.
-pub fn read(path: &Path) -> Result<Predictions, PredictionsError> {
+pub fn read(path: &Path) -> Result<Recorded, PredictionsError> {
     let length = fs::metadata(path)?.len();
     if length > FILE_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{length} bytes")).into());
@@ -63,37 +65,42 @@ pub fn read(path: &Path) -> Result<Predictions, PredictionsError> {
     parse(&text)
 }
 
-/// Reads a text. Where a frame is listed more than once (several detections), its highest confidence counts.
+/// Reads a text. Where a frame is listed more than once (several detections), the most confident is the frame's first choice, and
+/// every label counts. The first choice is wrong where its row has a label and a truth and the two differ.
 ///
 /// # Errors
 /// One variant of [`PredictionsError`] per cause.
-pub fn parse(text: &str) -> Result<Predictions, PredictionsError> {
+pub fn parse(text: &str) -> Result<Recorded, PredictionsError> {
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let header = lines.next().map(|(_, line)| fields(line)).unwrap_or_default();
-    let column = |name: &'static str| {
-        let found = header.iter().position(|field| field.trim() == name);
-        found.map(|index| (index, name)).ok_or(PredictionsError::Column { column: name })
-    };
-    let (frame, confidence) = (column("frame")?, column("confidence")?);
-    let mut predictions = Predictions::new();
-    for (index, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        let line_number = index + 1;
-        let row = fields(line);
-        let field = |(index, name)| {
-            row.get(index)
-                .map(|field: &String| field.trim())
-                .ok_or(PredictionsError::Field { line: line_number, column: name })
+    let column = |name: &'static str| header.iter().position(|field| field.trim() == name);
+    let needed = |name| column(name).map(|index| (index, name)).ok_or(PredictionsError::Column { column: name });
+    let (frame, confidence) = (needed("frame")?, needed("confidence")?);
+    let optional = ["label", "truth", "second_confidence", "latency_ms"].map(column);
+    let mut recorded = Recorded::default();
+    for (index, line_text) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+        let line = index + 1;
+        let row = fields(line_text);
+        let field = |(index, column)| {
+            row.get(index).map(|field: &String| field.trim()).ok_or(PredictionsError::Field { line, column })
         };
-        let text = field(confidence)?;
-        let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
-        let Some(value) = value else {
-            return Err(PredictionsError::Confidence { line: line_number, text: text.into() });
+        let [label, truth, second, latency] = optional.map(|column| {
+            column.and_then(|index| row.get(index)).map(|field| field.trim()).filter(|field| !field.is_empty())
+        });
+        let number = |column, text: &str, most: u32| {
+            let number = text.parse().ok().filter(|number| (0.0..=f64::from(most)).contains(number));
+            number.ok_or_else(|| PredictionsError::Number { line, column, text: text.into(), most })
         };
-        let value = fixed_share(value);
-        let entry = predictions.entry(field(frame)?.as_bytes().to_vec()).or_insert(value);
-        *entry = value.max(*entry);
+        let prediction = Prediction {
+            confidence: fixed_share(number("confidence", field(confidence)?, 1)?),
+            second_confidence: second.map(|text| number("second_confidence", text, 1)).transpose()?.map(fixed_share),
+            entropy: None,
+            latency: latency.map(|text| number("latency_ms", text, MOST_LATENCY)).transpose()?.map(fixed),
+            wrong: label.zip(truth).map(|(label, truth)| label != truth),
+        };
+        recorded.add(field(frame)?.as_bytes(), prediction, label);
     }
-    Ok(predictions)
+    Ok(recorded)
 }
 
 /// The fields of one line; a quoted field may hold commas and doubled quotes, not line breaks.
@@ -123,15 +130,38 @@ fn fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use driftglass_protocol::unit::Fixed;
+
     use super::*;
 
+    fn of(found: &Recorded, frame: &str) -> (Prediction, Vec<String>) {
+        let (prediction, labels) = found.get(frame.as_bytes()).expect("known");
+        (*prediction, labels.map(Into::into).collect())
+    }
+
     #[test]
-    fn columns_are_found_by_name_and_the_best_detection_of_a_frame_counts() {
-        let text = "label,confidence,frame\r\nperson,0.5,a.jpg\r\n\"a, \"\"b\"\"\",0.25,\"b,c.jpg\"\r\nperson,0.75,a.jpg\r\n\r\n";
+    fn columns_are_found_by_name_and_the_best_detection_of_a_frame_is_its_first_choice() {
+        let text = "label,confidence,frame,truth\r\nperson,0.5,a.jpg,person\r\n\"a, \"\"b\"\"\",0.25,\"b,c.jpg\",\r\ncar,0.75,a.jpg,person\r\n\r\n";
         let found = parse(text).expect("good");
-        assert_eq!(found.get(b"a.jpg".as_slice()), Some(&fixed_share(0.75)));
-        assert_eq!(found.get(b"b,c.jpg".as_slice()), Some(&fixed_share(0.25)));
         assert_eq!(found.len(), 2);
+        let (best, labels) = of(&found, "a.jpg");
+        assert_eq!((best.confidence, best.wrong), (fixed_share(0.75), Some(true)));
+        assert_eq!(labels, ["person", "car"]);
+        let (best, labels) = of(&found, "b,c.jpg");
+        assert_eq!((best.confidence, best.wrong), (fixed_share(0.25), None));
+        assert_eq!(labels, ["a, \"b\""]);
+    }
+
+    #[test]
+    fn margin_and_latency_are_read_where_they_are_given() {
+        let found =
+            parse("frame,confidence,second_confidence,latency_ms\na,0.75,0.25,16\nb,0.5,,\nc,0.5").expect("good");
+        let (best, labels) = of(&found, "a");
+        assert_eq!((best.second_confidence, best.latency), (Some(fixed_share(0.25)), Some(Fixed::from_int(16))));
+        assert!(labels.is_empty());
+        for frame in ["b", "c"] {
+            assert_eq!(of(&found, frame).0, Prediction { confidence: fixed_share(0.5), ..Prediction::default() });
+        }
     }
 
     #[test]
@@ -142,5 +172,6 @@ mod tests {
         assert!(shown("frame,confidence\na,1.5").contains("line 2"));
         assert!(shown("frame,confidence\na,NaN").contains("NaN"));
         assert!(shown("frame,confidence\na,0.5\nb").contains("line 3"));
+        assert!(shown("frame,confidence,latency_ms\na,0.5,40000").contains("latency_ms \"40000\""));
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::unit::UnixMillis;
 
-use super::predictions::Predictions;
 use super::run::{Job, RunError, open, work};
 use super::worker::Pace;
 use crate::config::Config;
 use crate::pipeline::{Setup, Timing};
+use crate::prediction::Recorded;
 use crate::source::{Directory, FrameSource};
 use crate::spool::Shared;
 use crate::window::FrameRate;
@@ -32,7 +32,7 @@ pub struct Replay {
     /// Times real time; `None` is as fast as possible.
     pub speed: Option<f64>,
     /// What a model said of them.
-    pub predictions: Option<Predictions>,
+    pub predictions: Option<Recorded>,
 }
 
 /// Sends everything and returns when all of it is acknowledged.
@@ -57,6 +57,7 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
         // Every recorded frame counts, so a rate to thin to would only leave some out.
         rate: None,
         predictions: replay.predictions.unwrap_or_default(),
+        detectors: config.detectors(),
     };
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };

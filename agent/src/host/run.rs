@@ -15,10 +15,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::health::Probe;
 use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
 use crate::config::Config;
 use crate::pipeline::{Pipeline, Setup, Timing};
+use crate::prediction::Recorded;
 use crate::source::{Directory, FrameSource};
 use crate::spool::{self, OpenError, Settings, Shared};
 use crate::telemetry::Telemetry;
@@ -100,7 +102,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             timing: Timing::Live(camera.source.time),
             window: config.window(),
             rate: camera.source.rate,
-            predictions: std::collections::BTreeMap::new(),
+            predictions: Recorded::default(),
+            detectors: config.detectors(),
         }
     });
     let cameras = cameras.collect();
@@ -146,7 +149,10 @@ async fn work_async(config: &Config, spool: spool::Opened, connector: Connector,
     let healthy = Arc::new(AtomicBool::new(true));
     let server = if job.service { Some(serve(config, &telemetry, &healthy).await?) } else { None };
 
-    let mut worker = Worker::start(Pipeline::new(job.cameras, spool.writer, telemetry), job.pace)?;
+    // What this device does now says nothing of when recorded frames were taken.
+    let probe = (config.device_health() && job.pace == Pace::Live)
+        .then(|| Probe::new(PathBuf::from("/"), config.state_dir().to_path_buf(), Arc::clone(&counters)));
+    let mut worker = Worker::start(Pipeline::new(job.cameras, spool.writer, telemetry), job.pace, probe)?;
     let (stop, stopping) = watch::channel(false);
     let mut random = rand::random::<u64>;
     let surroundings =

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
+use super::health::Probe;
+use crate::health::Health;
 use crate::pipeline::{Pipeline, Surroundings, Turn};
 use crate::source::Moment;
 
@@ -40,13 +42,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(pipeline: Pipeline, pace: Pace) -> std::io::Result<Self> {
+    pub(super) fn start(pipeline: Pipeline, pace: Pace, probe: Option<Probe>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let (finished, done) = oneshot::channel();
         let progress = Arc::new(AtomicU64::new(0));
         let beat = Arc::clone(&progress);
         let thread = Builder::new().name("pipeline".into()).spawn(move || {
-            let finished_all = work(pipeline, pace, &mut Inside { clock: Clock::default(), stopped, beat });
+            let finished_all = work(pipeline, pace, &mut Inside { clock: Clock::default(), probe, stopped, beat });
             if finished.send(finished_all).is_err() {
                 tracing::debug!("nobody waits for the pipeline any more");
             }
@@ -67,6 +69,7 @@ impl Worker {
 
 struct Inside {
     clock: Clock,
+    probe: Option<Probe>,
     stopped: Receiver<()>,
     beat: Arc<AtomicU64>,
 }
@@ -85,6 +88,11 @@ impl Inside {
 impl Surroundings for Inside {
     fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    fn health(&mut self) -> Health {
+        let elapsed = self.clock.now().elapsed;
+        self.probe.as_mut().map(|probe| probe.at(elapsed)).unwrap_or_default()
     }
 
     fn pause(&mut self) -> ControlFlow<()> {

@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::sketch::EncodedLabels;
 use driftglass_protocol::summary::Quality;
 use driftglass_protocol::wire::{Mark, Record, parse_frame};
 
 use super::*;
+use crate::prediction::{Prediction, fixed_share};
 use crate::source::Directory;
 use crate::spool::{self, Reader, Settings, Shared};
 use crate::uplink::Counters;
@@ -21,6 +24,9 @@ struct Clockwork {
 impl Surroundings for Clockwork {
     fn now(&self) -> Moment {
         self.now
+    }
+    fn health(&mut self) -> Health {
+        Health { memory: Some(fixed_share(0.5)), ..Health::default() }
     }
     fn pause(&mut self) -> ControlFlow<()> {
         ControlFlow::Break(())
@@ -55,6 +61,10 @@ fn put(folder: &Path, name: &str, bytes: &[u8], millis: u64) {
 }
 
 fn start(folder: &Path, rate: Option<FrameRate>) -> (Pipeline, Arc<Shared>) {
+    start_with(folder, rate, Recorded::default())
+}
+
+fn start_with(folder: &Path, rate: Option<FrameRate>, predictions: Recorded) -> (Pipeline, Arc<Shared>) {
     let name = |text| Name::parse(text).expect("name");
     let device = DeviceId { site: name("s"), device: name("d") };
     let opened =
@@ -69,7 +79,8 @@ fn start(folder: &Path, rate: Option<FrameRate>) -> (Pipeline, Arc<Shared>) {
         timing: Timing::Live(EventTime::Modified),
         window: MINUTE,
         rate,
-        predictions: BTreeMap::new(),
+        predictions,
+        detectors: Detectors::default(),
     };
     (Pipeline::new(vec![setup], opened.writer, telemetry), opened.shared)
 }
@@ -197,11 +208,40 @@ fn a_file_from_the_future_does_not_make_the_present_late() {
 }
 
 #[test]
-fn a_prediction_becomes_confidence_and_entropy_in_bits() {
-    let mut values = FeatureValues::default();
-    set_prediction(&mut values, fixed_share(0.5));
-    assert_eq!(values.get(Feature::PredictionEntropy), Some(Fixed::ONE));
-    set_prediction(&mut values, fixed_share(1.0));
-    assert_eq!(values.get(Feature::PredictionEntropy), Some(Fixed::ZERO));
-    assert_eq!(values.get(Feature::Confidence), Some(Fixed::ONE));
+fn predictions_of_counted_frames_travel_with_their_window() {
+    let folder = tempfile::tempdir().expect("folder");
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).expect("created");
+    let mut predictions = Recorded::default();
+    let sure = Prediction { confidence: fixed_share(0.9), wrong: Some(false), ..Prediction::default() };
+    let unsure = Prediction { confidence: fixed_share(0.3), wrong: Some(true), ..Prediction::default() };
+    for (frame, prediction, label) in [("1.jpg", sure, "person"), ("1.jpg", unsure, "car"), ("3.jpg", unsure, "person")]
+    {
+        predictions.add(frame.as_bytes(), prediction, Some(label));
+    }
+    predictions.add(b"broken.jpg", sure, Some("dog"));
+    for (at, name) in ["1.jpg", "2.jpg", "3.jpg", "broken.jpg"].into_iter().enumerate() {
+        let bytes = if name == "broken.jpg" { vec![0; 100] } else { picture(1) };
+        put(&frames, name, &bytes, 60_000 + 1000 * at as u64);
+    }
+    let (mut pipeline, shared) = start_with(folder.path(), None, predictions);
+    let mut clockwork = Clockwork::at(64_000);
+    settle(&mut pipeline, &mut clockwork);
+    clockwork.advance(70_000);
+    settle(&mut pipeline, &mut clockwork);
+    let mut reader = Reader::new(shared);
+    let stored = reader.next_after(Mark::default()).expect("readable").expect("a record");
+    let Body::Summary(summary) = Record::parse(parse_frame(stored.frame).expect("frame")).expect("record").body else {
+        panic!("a summary");
+    };
+    assert_eq!(summary.quality, quality(3, 1, 0, 0));
+    let said = summary.predictions.as_ref().expect("predictions");
+    assert_eq!((said.frames, said.judged, said.wrong), (2, 2, 1));
+    let labels = EncodedLabels::parse(said.labels).expect("labels");
+    assert!(labels.names().eq([("car", 1), ("person", 2)]));
+    let absent = |feature: Feature| {
+        summary.sketches.iter().find(|sketch| sketch.feature == feature.number()).map(|sketch| sketch.absent)
+    };
+    assert_eq!(absent(Feature::Confidence), Some(1));
+    assert_eq!((absent(Feature::DeviceMemory), absent(Feature::DeviceDisk)), (Some(0), None));
 }

@@ -35,6 +35,7 @@ fn body(minute: i64) -> Body<'static> {
         last_frame: None,
         quality: Quality::default(),
         sketches: heapless::Vec::new(),
+        predictions: None,
     })
 }
 

@@ -12,7 +12,7 @@ mod session;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use driftglass_protocol::id::DeviceId;
@@ -41,6 +41,33 @@ pub struct Counters {
     pub acknowledged: AtomicU64,
     /// Sessions refused by the aggregator.
     pub refused: AtomicU64,
+    /// How far this clock is ahead of the aggregator's.
+    pub clock_offset: ClockOffset,
+}
+
+/// How far this clock is ahead of the aggregator's, once a session stood; to within the time of a round trip.
+#[derive(Debug)]
+pub struct ClockOffset(AtomicI64);
+
+impl Default for ClockOffset {
+    fn default() -> Self {
+        Self(AtomicI64::new(Self::UNKNOWN))
+    }
+}
+
+impl ClockOffset {
+    const UNKNOWN: i64 = i64::MIN;
+
+    /// Milliseconds, where known.
+    #[must_use]
+    pub fn millis(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&millis| millis != Self::UNKNOWN)
+    }
+
+    /// Sets it, in milliseconds.
+    pub fn set(&self, millis: i64) {
+        self.0.store(millis, Ordering::Relaxed);
+    }
 }
 
 /// Who speaks.

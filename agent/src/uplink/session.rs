@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use driftglass_protocol::limit::FRAME_BYTES;
 use driftglass_protocol::session::{Acknowledge, Hello, MessageError, Refuse, Sender, SenderError, Welcome};
+use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{FrameError, Kind, RecordId, parse_frame};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -106,7 +107,7 @@ impl Session<'_> {
                 read = receive.read(&mut chunk) => match read {
                     Ok(Some(count)) => {
                         inbox.extend_from_slice(&chunk[..count]);
-                        if self.receive_all(&mut inbox, backoff)? {
+                        if self.receive_all(&mut inbox, hello.clock, backoff)? {
                             deadline = (self.sender.in_flight() > 0).then(|| Instant::now() + ANSWER);
                         }
                     }
@@ -140,8 +141,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Handles every whole frame in the inbox; true where there was one.
-    fn receive_all(&mut self, inbox: &mut Vec<u8>, backoff: &mut Backoff) -> Result<bool, Ended> {
+    /// Handles every whole frame in the inbox; true where there was one. The hello was said at `said_at`.
+    fn receive_all(&mut self, inbox: &mut Vec<u8>, said_at: UnixMillis, backoff: &mut Backoff) -> Result<bool, Ended> {
         let mut used = 0;
         while let Some(rest) = inbox.get(used..).filter(|rest| !rest.is_empty()) {
             let frame = match parse_frame(rest) {
@@ -157,6 +158,7 @@ impl Session<'_> {
                     self.spool.acknowledge(welcome.mark);
                     self.counters.connected.store(true, Ordering::Relaxed);
                     backoff.reset();
+                    self.counters.clock_offset.set(said_at.0.saturating_sub(welcome.clock.0));
                     tracing::info!(mark = %welcome.mark, pending = self.spool.pending(), "the aggregator welcomes this device");
                 }
                 Kind::Acknowledge => {

@@ -40,6 +40,7 @@ fn append(writer: &mut spool::Writer, minute: i64) {
         last_frame: None,
         quality: Quality::default(),
         sketches: heapless::Vec::new(),
+        predictions: None,
     });
     writer.append(&[body], Vec::new()).expect("appended");
 }

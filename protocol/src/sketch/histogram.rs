@@ -64,8 +64,13 @@ impl Histogram {
 
     /// Counts one value.
     pub const fn add(&mut self, bin: u8) {
+        self.add_many(bin, 1);
+    }
+
+    /// Counts one value so many times.
+    pub const fn add_many(&mut self, bin: u8, times: u32) {
         let slot = &mut self.counts[bin as usize];
-        *slot = slot.saturating_add(1);
+        *slot = slot.saturating_add(times);
     }
 
     /// Adds all counts of an encoded histogram. Saturates at 2³²−1 a bin, which stays associative and commutative.
@@ -178,7 +183,8 @@ impl<'a> EncodedHistogram<'a> {
     }
 }
 
-fn write_varint(out: &mut [u8; HISTOGRAM_BYTES], mut at: usize, mut value: u32) -> usize {
+/// Writes a LEB128 varint at `at` and returns where it ends; the caller made sure of the room.
+pub(super) fn write_varint(out: &mut [u8], mut at: usize, mut value: u32) -> usize {
     loop {
         let low = value.to_le_bytes()[0] & 0x7f;
         value >>= 7;
@@ -190,13 +196,23 @@ fn write_varint(out: &mut [u8; HISTOGRAM_BYTES], mut at: usize, mut value: u32) 
     }
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// A place in bytes that are read from the front.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
 }
 
-impl Cursor<'_> {
-    fn varint(&mut self) -> Result<u32, HistogramError> {
+impl<'a> Cursor<'a> {
+    /// The next so many bytes.
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], HistogramError> {
+        let end = self.at.saturating_add(length);
+        let bytes = self.bytes.get(self.at..end).ok_or(HistogramError::Truncated { at: self.bytes.len() })?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    pub(super) fn varint(&mut self) -> Result<u32, HistogramError> {
         let start = self.at;
         let mut value = 0_u64;
         for shift in 0..5 {

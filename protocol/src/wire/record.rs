@@ -124,7 +124,19 @@ impl<'a> Record<'a> {
         if frame.kind != Kind::Record {
             return Err(RecordError::Kind { found: frame.kind });
         }
-        let (record, rest): (Self, _) = postcard::take_from_bytes(frame.payload).map_err(|_| RecordError::Payload)?;
+        let (mut record, mut rest): (Self, _) =
+            postcard::take_from_bytes(frame.payload).map_err(|_| RecordError::Payload)?;
+        if let Body::Summary(summary) = &mut record.body
+            && !rest.is_empty()
+        {
+            // A 1 says that predictions follow; that there are none is said by nothing.
+            let (predictions, after) =
+                postcard::take_from_bytes::<Option<_>>(rest).map_err(|_| RecordError::Payload)?;
+            if predictions.is_none() {
+                return Err(RecordError::Trailing { extra: rest.len() });
+            }
+            (summary.predictions, rest) = (predictions, after);
+        }
         if !rest.is_empty() {
             return Err(RecordError::Trailing { extra: rest.len() });
         }

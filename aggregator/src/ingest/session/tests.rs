@@ -83,6 +83,7 @@ fn record(sequence: u64) -> Vec<u8> {
         last_frame: None,
         quality: Quality::default(),
         sketches: Default::default(),
+        predictions: None,
     };
     let id = RecordId { epoch: 1, first: sequence, last: sequence };
     let mut out = vec![0; 256];

@@ -67,6 +67,7 @@ pub(crate) fn frame(id: RecordId, previous: Mark, camera: &str, minute: i64) -> 
         last_frame: None,
         quality: Quality { frames: 60, missing: 1, undecodable: 2, skipped: 3, late: 4 },
         sketches,
+        predictions: None,
     };
     write(&Record { id, previous, body: Body::Summary(summary) })
 }

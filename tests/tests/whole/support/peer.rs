@@ -47,6 +47,7 @@ pub(crate) fn record(epoch: u32, first: u64, last: u64) -> Vec<u8> {
         last_frame: None,
         quality: Quality { frames: 10, ..Quality::default() },
         sketches: Default::default(),
+        predictions: None,
     };
     let record =
         Record { id: RecordId { epoch, first, last }, previous: Mark::default(), body: Body::Summary(summary) };

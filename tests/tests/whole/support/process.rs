@@ -49,11 +49,17 @@ impl Process {
     pub(crate) fn start(folder: &Path, name: &str, program: &str, subcommand: &str, config: &str) -> Self {
         let config_path = folder.join(format!("{name}.toml"));
         fs::write(&config_path, config).expect("written");
+        let mut command = command(program);
+        command.arg(subcommand).arg("--config").arg(config_path);
+        Self::spawn(folder, name, command)
+    }
+
+    /// Starts a command; what it says is appended to `NAME.log` in the folder.
+    pub(crate) fn spawn(folder: &Path, name: &str, mut command: Command) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).expect("opened");
         let err = out.try_clone().expect("the log can be shared");
-        let mut command = command(program);
-        command.arg(subcommand).arg("--config").arg(config_path).stdout(out).stderr(err);
+        command.stdout(out).stderr(err);
         let child = command.spawn().expect("the program can be started");
         Self { name: name.to_owned(), child, log }
     }
