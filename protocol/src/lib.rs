@@ -12,6 +12,7 @@
 
 pub mod feature;
 pub mod id;
+pub mod identity;
 pub mod limit;
 pub mod session;
 pub mod sketch;

@@ -18,6 +18,10 @@ pub const FRAME_HEADER_BYTES: usize = 4 + 1 + 1 + 4;
 pub const RECORD_OVERHEAD_BYTES: usize = 1024 + FEATURES * 16;
 /// Records sent and not yet acknowledged, at most.
 pub const IN_FLIGHT: usize = 64;
+/// Longest certificate, or request for one, in a message.
+pub const CERTIFICATE_BYTES: usize = 4096;
+/// Authorities a device trusts at once: the one that issues, and the one before it.
+pub const AUTHORITIES: usize = 2;
 /// Longest free text in a message (agent version, reason).
 pub const TEXT_BYTES: usize = 128;
 
@@ -26,3 +30,4 @@ const _: () = assert!(
     FRAME_HEADER_BYTES + RECORD_OVERHEAD_BYTES + FEATURES * HISTOGRAM_BYTES <= FRAME_BYTES,
     "the fullest summary fits one frame"
 );
+const _: () = assert!((1 + AUTHORITIES) * CERTIFICATE_BYTES + 64 <= FRAME_BYTES, "an issued identity fits one frame");
