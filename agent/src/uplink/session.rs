@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Counters;
 use super::backoff::Backoff;
 use super::bridge::bridge;
+use super::renewal::Keeper;
 use crate::spool::{ReadError, Reader, Shared};
 
 /// Longest wait for an answer: the welcome, or an acknowledgement while records are in flight.
@@ -58,6 +59,7 @@ pub(super) struct Session<'a> {
     pub(super) reader: &'a mut Reader,
     pub(super) spool: &'a Arc<Shared>,
     pub(super) counters: &'a Counters,
+    pub(super) keeper: Option<&'a dyn Keeper>,
 }
 
 impl Session<'_> {
@@ -157,6 +159,9 @@ impl Session<'_> {
                     self.spool.acknowledge(welcome.mark);
                     self.counters.connected.store(true, Ordering::Relaxed);
                     backoff.reset();
+                    if let Some(keeper) = self.keeper {
+                        keeper.learn(welcome.clock);
+                    }
                     tracing::info!(mark = %welcome.mark, pending = self.spool.pending(), "the aggregator welcomes this device");
                 }
                 Kind::Acknowledge => {
