@@ -89,7 +89,7 @@ pub(crate) enum FleetError {
     #[error("{device} could not be enrolled: {why}")]
     Enrolment {
         /// Which.
-        device: DeviceId,
+        device: Box<DeviceId>,
         /// Why.
         why: String,
     },
@@ -249,7 +249,7 @@ impl Fleet {
         device: &DeviceId,
         config: &str,
     ) -> Result<(), FleetError> {
-        let refused = |why: String| FleetError::Enrolment { device: device.clone(), why };
+        let refused = |why: String| FleetError::Enrolment { device: Box::new(device.clone()), why };
         let token = create_token(&self.url(), device, TOKEN_LIFETIME).map_err(|failure| match failure {
             Failure::Job(why) | Failure::Usage(why) => refused(why),
         })?;

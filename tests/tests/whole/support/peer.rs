@@ -11,7 +11,7 @@ use driftglass_protocol::summary::{Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use driftglass_protocol::wire::{Body, FrameError, Kind, Mark, Record, RecordId, parse_frame};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 
 use super::authority::{Authority, Identity};
@@ -66,18 +66,35 @@ pub(crate) async fn connect(
     authority: &Authority,
     identity: Option<&Identity>,
 ) -> Result<Connected, quinn::ConnectionError> {
+    let shown = identity.map(|Identity { certificate, key }| Shown {
+        chain: vec![certificate.der().clone()],
+        key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+    });
+    connect_with(address, authority.der(), shown).await
+}
+
+/// What a peer shows of itself.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// The same with certificates that come from elsewhere.
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    shown: Option<Shown>,
+) -> Result<Connected, quinn::ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.der()).expect("an authority");
+    roots.add(authority).expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
         .with_root_certificates(roots);
-    let mut tls = match identity {
-        Some(Identity { certificate, key }) => {
-            let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-            builder.with_client_auth_cert(vec![certificate.der().clone()], key).expect("a certificate")
-        }
+    let mut tls = match shown {
+        Some(Shown { chain, key }) => builder.with_client_auth_cert(chain, key).expect("a certificate"),
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![b"driftglass/1".to_vec()];
