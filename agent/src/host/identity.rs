@@ -42,7 +42,9 @@ const BUILD_SECONDS: &str = env!("DRIFTGLASS_BUILD_SECONDS");
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// A file cannot be read.
-    #[error("{path}: {source}; an identity is cert.pem, key.pem (0600) and ca.pem in this folder")]
+    #[error(
+        "{path}: {source}; enrol this device (driftglass-agent enroll), or put cert.pem, key.pem (0600) and ca.pem into this folder"
+    )]
     Read {
         /// The file.
         path: PathBuf,

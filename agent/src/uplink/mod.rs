@@ -149,7 +149,13 @@ pub async fn run(
         };
         let mut wait = None;
         match connected {
-            Err(error) => tracing::warn!(%error, "no connection to the aggregator"),
+            Err(error) => {
+                tracing::warn!(%error, "no connection to the aggregator");
+                // It may have another authority now, and this device a new identity from it.
+                if take_up(&mut connector, keeper, counters) {
+                    continue;
+                }
+            }
             Ok((endpoint, connection)) => {
                 tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
                 let mut session = Session { sender: &mut sender, reader: &mut reader, spool, counters, keeper };
@@ -304,15 +310,23 @@ async fn enrolled_again(connector: &mut Connector, keeper: Option<&dyn Keeper>, 
     let looks = OUTCAST_WAIT.as_secs() / OUTCAST_LOOK.as_secs();
     for _ in 0..looks {
         tokio::time::sleep(OUTCAST_LOOK).await;
-        // While the files are being replaced they may not fit each other; the next look finds them whole.
-        let Some(Ok(credentials)) = keeper.map(Keeper::load) else { continue };
-        if !connector.uses(&credentials) && connector.replace(credentials).is_ok() {
-            tracing::info!("the device has been enrolled again");
-            show_expiry(connector, counters);
+        if take_up(connector, keeper, counters) {
             return true;
         }
     }
     false
+}
+
+/// Takes up the identity on disk where it is another one than that in use.
+fn take_up(connector: &mut Connector, keeper: Option<&dyn Keeper>, counters: &Counters) -> bool {
+    // While the files are being replaced they may not fit each other; the next look finds them whole.
+    let Some(Ok(credentials)) = keeper.map(Keeper::load) else { return false };
+    if connector.uses(&credentials) || connector.replace(credentials).is_err() {
+        return false;
+    }
+    tracing::info!("the device has been enrolled again");
+    show_expiry(connector, counters);
+    true
 }
 
 fn show_expiry(connector: &Connector, counters: &Counters) {
