@@ -45,7 +45,10 @@ pub(super) async fn attend(connection: &Connection, shared: &Shared) {
     let exchange = async {
         let (mut writer, mut reader) = connection.accept_bi().await.ok()?;
         let answered = match next_frame(&mut reader).await? {
-            Ok(bytes) => judge(connection, &bytes, shared).await,
+            Ok(bytes) => {
+                let _turn = shared.enrolments.acquire().await.ok()?;
+                judge(connection, &bytes, shared).await
+            }
             Err(error) => {
                 tracing::info!("no certificate: {error}");
                 Err(DenyReason::Protocol)

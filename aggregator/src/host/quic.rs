@@ -42,6 +42,9 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// When a device that cannot be judged now should try again.
 const RETRY_AFTER_S: u32 = 5;
 
+/// Enrolments and renewals of expired certificates judged at once: strangers can ask, and must not crowd out who delivers.
+const ENROLMENTS_MAX: usize = 64;
+
 /// Application codes of a closed connection; agents log them, and act on the messages before them.
 mod code {
     pub(super) const FINISHED: u32 = 0;
@@ -57,6 +60,12 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     pub(super) registrar: Arc<Registrar>,
     pub(super) trust_domain: String,
+    pub(super) enrolments: Semaphore,
+}
+
+/// Places for enrolments.
+pub(super) fn enrolments() -> Semaphore {
+    Semaphore::new(ENROLMENTS_MAX)
 }
 
 /// Limits of a connection, in one place.

@@ -159,6 +159,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         connections: Arc::clone(&connections),
         registrar: Arc::clone(&registrar),
         trust_domain: config.trust_domain().to_owned(),
+        enrolments: quic::enrolments(),
     });
     let mut ingest = tokio::spawn(quic::accept(endpoint, shared, renewal, stopped.clone()));
     let desk = Arc::clone(&registrar);
