@@ -83,7 +83,8 @@ pub(super) async fn attend_renewals(
             };
             answer(&mut writer, &answered, shared).await
         };
-        if tokio::time::timeout(EXCHANGE_LIMIT, exchange).await.is_err() {
+        // Boxed: a connection renews once in weeks, and waits for that without holding room for it.
+        if tokio::time::timeout(EXCHANGE_LIMIT, Box::pin(exchange)).await.is_err() {
             tracing::info!(%device, "a renewal took too long");
         }
     }

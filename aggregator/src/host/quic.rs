@@ -238,7 +238,8 @@ fn failed_handshake(shared: &Shared, address: SocketAddr, error: &str) {
 async fn attend(connection: &Connection, shared: &Shared) {
     let address = connection.remote_address();
     if is_enrolment(connection) {
-        return enrolment::attend(connection, shared).await;
+        // Boxed, as is all that is over before the session begins: an idle connection must not hold room for it.
+        return Box::pin(enrolment::attend(connection, shared)).await;
     }
     let Peered { device, key, expired } = match identify(connection, &shared.trust_domain) {
         Ok(peer) => peer,
@@ -248,9 +249,9 @@ async fn attend(connection: &Connection, shared: &Shared) {
             return connection.close(VarInt::from_u32(code::REJECTED), b"identity");
         }
     };
-    let mut registration = match shared.registrar.admit(&device, key, expired).await {
+    let mut registration = match Box::pin(shared.registrar.admit(&device, key, expired)).await {
         Ok(registration) => registration,
-        Err(reason) => return turn_away(connection, &device, reason, shared).await,
+        Err(reason) => return Box::pin(turn_away(connection, &device, reason, shared)).await,
     };
     tracing::info!(%device, %address, "connected");
     let (mut writer, mut reader) = match tokio::time::timeout(STREAM_LIMIT, connection.accept_bi()).await {
