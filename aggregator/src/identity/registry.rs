@@ -176,6 +176,8 @@ mod tests {
         let over = StoredToken { expires_at: NOW, ..token(None) };
         assert_eq!(judge(&over, &applicant(A)), Err(DenyReason::TokenExpired));
         assert_eq!(judge(&token(Some(B)), &applicant(A)), Err(DenyReason::TokenUsed));
+        let judged = judge_enrolment(Some(&token(Some(B))), &applicant(A), registered(Some(B)), NOW);
+        assert_eq!(judged, Err(DenyReason::TokenUsed), "a thief comes after the device");
         let revoked = Applicant { key_revoked: true, ..applicant(A) };
         assert_eq!(judge(&token(None), &revoked), Err(DenyReason::Revoked));
     }
