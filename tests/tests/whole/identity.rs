@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use driftglass_protocol::identity::DenyReason;
 use driftglass_protocol::session::RefuseReason;
+use rcgen::KeyPair;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::authority::{Authority, device_uri, self_signed};
 use crate::support::camera::{Camera, scene, shots, view};
-use crate::support::peer::{Answer, Shown, connect_with, device, hello, record};
+use crate::support::peer::{Answer, Shown, connect_with, device, hello, record, renew};
 use crate::support::process::{lasting_port, run, said};
 use crate::support::service::{Agent, Aggregator};
 use crate::support::{PATIENCE, pause, until};
@@ -91,6 +93,18 @@ fn turned_away(aggregator: &Aggregator, shown: Shown, site: &str) -> RefuseReaso
         session.say(&hello(device(site, "gw"), u32::MAX)).await;
         session.refusal().await.reason
     })
+}
+
+/// Asks for a certificate for a key, showing these credentials.
+fn asks(aggregator: &Aggregator, shown: Option<Shown>, key: &KeyPair) -> Option<DenyReason> {
+    let authority = authority_of(aggregator);
+    converse(renew(aggregator.quic, authority, shown, key))
+}
+
+/// An agent's own key.
+fn key_of(agent: &Agent) -> KeyPair {
+    let text = fs::read_to_string(agent.state().join("identity/key.pem")).expect("read");
+    KeyPair::from_pem(&text).expect("a key")
 }
 
 /// Every file below a folder.
@@ -247,9 +261,11 @@ fn every_certificate_but_a_registered_one_is_refused_and_counted() {
 
     // The key before the one that counts now.
     let (replaced, _) = enrolled(root, &aggregator, "moved", 0);
-    let before = shown(&replaced);
+    let (before, key_before) = (shown(&replaced), key_of(&replaced));
     succeeds(&replaced.enroll(&token(&aggregator, "moved", "10m")));
+    let again = Shown { chain: before.chain.clone(), key: before.key.clone_key() };
     assert_eq!(turned_away(&aggregator, before, "moved"), RefuseReason::Unregistered);
+    assert_eq!(asks(&aggregator, Some(again), &key_before), Some(DenyReason::Unregistered));
     rejected(&aggregator, "unregistered", 1);
     let events = aggregator.list("identity-events").expect("events");
     assert_eq!(events[0]["action"], "key-replaced", "{events:#?}");
@@ -270,6 +286,14 @@ fn every_certificate_but_a_registered_one_is_refused_and_counted() {
     });
     assert_eq!(turned_away(&aggregator, shown(&lost), "lost"), RefuseReason::Revoked);
     rejected(&aggregator, "revoked", 1);
+    assert_eq!(asks(&aggregator, Some(shown(&lost)), &key_of(&lost)), Some(DenyReason::Revoked), "nor is it renewed");
+    assert_eq!(asks(&aggregator, None, &key_of(&thief)), Some(DenyReason::Unregistered), "without a certificate");
+    let fresh = KeyPair::generate().expect("key");
+    assert_eq!(asks(&aggregator, Some(shown(&thief)), &fresh), Some(DenyReason::Request), "another key");
+    assert_eq!(asks(&aggregator, Some(shown(&thief)), &key_of(&thief)), None, "its own key");
+    for (result, count) in [("revoked", 1), ("unregistered", 2), ("request", 1), ("renewed", 1)] {
+        assert_eq!(aggregator.enrolments(result), count, "{result}");
+    }
     assert!(said(&aggregator.operate(&["devices"])).contains("revoked"));
     let events = aggregator.list("identity-events").expect("events");
     assert_eq!((&events[0]["action"], &events[0]["detail"]), (&"revoked".into(), &"stolen on Tuesday".into()));
