@@ -99,7 +99,7 @@ pub struct Config {
     state_dir: PathBuf,
     aggregator_host: String,
     aggregator_port: u16,
-    server_name: String,
+    server_name: Option<String>,
     window: Millis,
     spool_bytes: u64,
     telemetry: SocketAddr,
@@ -188,7 +188,7 @@ impl Config {
         Some(Self {
             device: DeviceId { site: site?, device: device? },
             state_dir: state_dir?,
-            server_name: server_name.unwrap_or_else(|| host.clone()),
+            server_name,
             aggregator_host: host,
             aggregator_port: port,
             window: length.unwrap_or(Millis(60_000)),
@@ -227,7 +227,12 @@ impl Config {
     /// The name the aggregator's certificate must bear.
     #[must_use]
     pub fn server_name(&self) -> &str {
-        &self.server_name
+        self.server_name.as_deref().unwrap_or(&self.aggregator_host)
+    }
+    /// Whether the aggregator has to bear that name, and may not show the name of its role instead.
+    #[must_use]
+    pub const fn insists_on_server_name(&self) -> bool {
+        self.server_name.is_some()
     }
     /// Length of a window.
     #[must_use]

@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use driftglass_agent::config::{Config, DEFAULT_FILE, LogFormat, Overrides, frame_rate};
 use driftglass_agent::host::replay::Replay;
-use driftglass_agent::host::{features, inspect, log, predictions, replay, run};
+use driftglass_agent::host::{enrol, features, inspect, log, predictions, replay, run};
 use driftglass_agent::window::FrameRate;
 use driftglass_protocol::id::Name;
+use driftglass_protocol::identity::Token;
 use driftglass_protocol::unit::UnixMillis;
 
 /// Turns camera frames into feature sketches and delivers them.
@@ -35,6 +36,11 @@ enum Command {
     Run(Settings),
     /// Validate the configuration; touches nothing
     Check(Settings),
+    /// Obtain an identity for this device with a one-time token
+    ///
+    /// The key is made here and stays here. Who the aggregator is, the token says. An agent that runs already takes up the new identity by
+    /// itself when its old one is refused.
+    Enroll(EnrolArguments),
     /// Print the feature values of pictures, exactly those the service sketches
     Features {
         /// The pictures (JPEG or PNG)
@@ -86,6 +92,15 @@ struct Settings {
     /// Overrides `log.level`
     #[arg(long, env = "DRIFTGLASS_LOG_LEVEL")]
     log_level: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct EnrolArguments {
+    /// The token that `driftglass token create` printed for this device; in DRIFTGLASS_TOKEN other users of this machine do not see it
+    #[arg(long, env = "DRIFTGLASS_TOKEN", hide_env_values = true)]
+    token: String,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +216,13 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
                 config.cameras().len()
             );
             print(|out| out.write_all(text.as_bytes()))
+        }
+        Command::Enroll(EnrolArguments { token, settings }) => {
+            let config = configured(settings)?;
+            // Not by the parser of the command line, which would print what it does not understand.
+            let token: Token = token.parse().map_err(|error| Failure::Usage(format!("--token: {error}")))?;
+            let enrolled = enrol::enrol(&config, &token).map_err(job)?;
+            print(|out| writeln!(out, "{enrolled}"))
         }
         Command::Features { files, format } => {
             plain();

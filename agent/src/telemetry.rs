@@ -23,6 +23,8 @@ pub struct Telemetry {
     sent: IntCounter,
     acknowledged: IntCounter,
     refused: IntCounter,
+    renewed: IntCounter,
+    certificate_expires: IntGauge,
     spool: Arc<Shared>,
     uplink: Arc<Counters>,
 }
@@ -76,6 +78,11 @@ impl Telemetry {
             )?,
             sent: counter("driftglass_agent_summaries_sent_total", "Records sent, repetitions included")?,
             acknowledged: counter("driftglass_agent_summaries_acked_total", "Records acknowledged by the aggregator")?,
+            renewed: counter("driftglass_agent_certificates_renewed_total", "Certificates renewed")?,
+            certificate_expires: gauge(
+                "driftglass_agent_certificate_expiry_timestamp_seconds",
+                "When the device's certificate expires, in seconds since 1970",
+            )?,
             refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,
             registry,
             spool,
@@ -114,10 +121,12 @@ impl Telemetry {
         self.spool_bytes.set(gauge(self.spool.bytes()));
         self.spool_windows.set(gauge(self.spool.pending()));
         self.uplink_connected.set(i64::from(self.uplink.connected.load(Ordering::Relaxed)));
+        self.certificate_expires.set(self.uplink.certificate_expires.load(Ordering::Relaxed));
         for (counter, value) in [
             (&self.sent, &self.uplink.sent),
             (&self.acknowledged, &self.uplink.acknowledged),
             (&self.refused, &self.uplink.refused),
+            (&self.renewed, &self.uplink.renewed),
         ] {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }

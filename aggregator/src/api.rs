@@ -1,12 +1,15 @@
-//! What people and programs ask over HTTP: read-only in this release, on loopback, without authentication.
+//! What people and programs ask over HTTP, on loopback, without authentication. Identities can be changed; the rest is read-only in
+//! this release.
 //!
 //! Must hold: every error is `application/problem+json`; every list is paged and bounded; types that leave here are neither wire
 //! nor store types; a page in somebody's browser cannot read from here under a name of its own (the Host header must name this
-//! machine); nothing is loaded from elsewhere.
+//! machine), and cannot change anything (a change needs a JSON body, which a foreign page may not send); nothing is loaded from
+//! elsewhere.
 //!
-//! Deliberately absent for now: changing anything, server-sent events, drawing, the OpenAPI document.
+//! Deliberately absent for now: changing alerts and baselines, server-sent events, drawing, the OpenAPI document.
 
 mod drift;
+mod identity;
 mod page;
 mod problem;
 mod rest;
@@ -21,7 +24,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
 
 pub use self::problem::Problem;
@@ -30,6 +33,7 @@ pub(crate) use self::types::rfc3339;
 pub use self::types::*;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::registrar::Registrar;
 use crate::store::StoreError;
 use crate::store::embedded::{PAGE_MAX, Page, Reader};
 use crate::writer::Progress;
@@ -44,6 +48,7 @@ pub struct Api {
     progress: watch::Receiver<Progress>,
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
+    registrar: Arc<Registrar>,
     /// True once the service is stopping.
     stopping: watch::Receiver<bool>,
     reads: Semaphore,
@@ -58,11 +63,12 @@ impl Api {
         progress: watch::Receiver<Progress>,
         metrics: Arc<Metrics>,
         connections: Arc<Connections>,
+        registrar: Arc<Registrar>,
         stopping: watch::Receiver<bool>,
         max_cameras: usize,
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
-        Self { reader, progress, metrics, connections, stopping, reads: Semaphore::new(READS_MAX), drift }
+        Self { reader, progress, metrics, connections, registrar, stopping, reads: Semaphore::new(READS_MAX), drift }
     }
 
     /// Runs a query off the event loop.
@@ -98,6 +104,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/sites", get(rest::sites))
         .route("/api/v1/devices", get(rest::devices))
+        .route("/api/v1/devices/{id}/revoke", post(identity::revoke))
+        .route("/api/v1/devices/{id}/reinstate", post(identity::reinstate))
+        .route("/api/v1/tokens", get(identity::tokens).post(identity::create_token))
+        .route("/api/v1/identity-events", get(identity::events))
         .route("/api/v1/cameras", get(rest::cameras))
         .route("/api/v1/cameras/{id}", get(rest::camera))
         .route("/api/v1/cameras/{id}/features/{feature}/stats", get(rest::feature_stats))
@@ -107,7 +117,10 @@ pub fn router(api: Arc<Api>) -> Router {
             Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource can only be read: use GET")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this resource does not know that method; most can only be read: use GET",
+            )
         })
         .layer(from_fn(guard))
         .with_state(api)

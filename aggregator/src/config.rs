@@ -30,6 +30,7 @@ pub struct Config {
     quic_listen: SocketAddr,
     http_listen: SocketAddr,
     trust_domain: String,
+    certificate_lifetime: Duration,
     q: f64,
     epoch: Duration,
     retention: Duration,
@@ -62,6 +63,12 @@ impl Config {
         &self.trust_domain
     }
 
+    /// How long a device's certificate is valid.
+    #[must_use]
+    pub const fn certificate_lifetime(&self) -> Duration {
+        self.certificate_lifetime
+    }
+
     /// Target of the false discovery rate, 0 < q <= 0.5.
     #[must_use]
     pub const fn q(&self) -> f64 {
@@ -92,7 +99,7 @@ impl Config {
         self.max_cameras
     }
 
-    /// Folder of `ca.pem`, `cert.pem` and `key.pem`.
+    /// Folder of `ca.pem`, `cert.pem` and `key.pem`, where an authority of somebody else's certifies everybody.
     #[must_use]
     pub fn identity_dir(&self) -> PathBuf {
         self.data_dir.join("identity")
@@ -108,6 +115,8 @@ impl Config {
         let quic_listen = reader.take("quic.listen", "[::]:4433", socket);
         let http_listen = reader.take("http.listen", "127.0.0.1:8080", loopback);
         let trust_domain = reader.take("identity.trust_domain", "driftglass.local", trust_domain);
+        let certificate_lifetime = reader
+            .take("identity.certificate_lifetime", "30d", |value| duration(value, Duration::from_secs(10), 90 * DAY));
         let q = reader.take("alerting.q", "0.05", rate);
         let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
         reader.take("store.kind", "embedded", embedded);
@@ -124,12 +133,24 @@ impl Config {
             reader.fault(file.to_owned(), "baseline.learning", short(learning), allowed);
         }
         let faults = reader.finish();
-        match (data_dir, quic_listen, http_listen, trust_domain, q, epoch, retention, learning, max_cameras) {
+        match (
+            data_dir,
+            quic_listen,
+            http_listen,
+            trust_domain,
+            certificate_lifetime,
+            q,
+            epoch,
+            retention,
+            learning,
+            max_cameras,
+        ) {
             (
                 Some(data_dir),
                 Some(quic_listen),
                 Some(http_listen),
                 Some(trust_domain),
+                Some(certificate_lifetime),
                 Some(q),
                 Some(epoch),
                 Some(retention),
@@ -140,6 +161,7 @@ impl Config {
                 quic_listen,
                 http_listen,
                 trust_domain,
+                certificate_lifetime,
                 q,
                 epoch,
                 retention,
@@ -166,6 +188,9 @@ pub struct Overrides {
     /// SPIFFE trust domain of device certificates.
     #[arg(long, env = "DRIFTGLASS_IDENTITY_TRUST_DOMAIN", value_name = "DOMAIN")]
     pub identity_trust_domain: Option<String>,
+    /// How long a device's certificate is valid.
+    #[arg(long, env = "DRIFTGLASS_IDENTITY_CERTIFICATE_LIFETIME", value_name = "DURATION")]
+    pub identity_certificate_lifetime: Option<String>,
     /// Target of the false discovery rate.
     #[arg(long, env = "DRIFTGLASS_ALERTING_Q", value_name = "Q")]
     pub alerting_q: Option<String>,
@@ -190,6 +215,7 @@ impl Overrides {
             "quic.listen" => self.quic_listen.as_deref(),
             "http.listen" => self.http_listen.as_deref(),
             "identity.trust_domain" => self.identity_trust_domain.as_deref(),
+            "identity.certificate_lifetime" => self.identity_certificate_lifetime.as_deref(),
             "alerting.q" => self.alerting_q.as_deref(),
             "alerting.epoch" => self.alerting_epoch.as_deref(),
             "store.retention" => self.store_retention.as_deref(),
@@ -483,6 +509,7 @@ mod tests {
             quic_listen: Some("127.0.0.1:1".into()),
             http_listen: Some("127.0.0.1:2".into()),
             identity_trust_domain: Some("acme".into()),
+            identity_certificate_lifetime: Some("7d".into()),
             alerting_q: Some("0.25".into()),
             alerting_epoch: Some("2d".into()),
             store_retention: Some("9d".into()),
@@ -494,6 +521,7 @@ mod tests {
             quic_listen: SocketAddr::from(([127, 0, 0, 1], 1)),
             http_listen: SocketAddr::from(([127, 0, 0, 1], 2)),
             trust_domain: "acme".into(),
+            certificate_lifetime: 7 * DAY,
             q: 0.25,
             epoch: 2 * DAY,
             retention: 9 * DAY,
@@ -523,6 +551,6 @@ mod tests {
             .collect();
         assert_eq!(parse(&uncommented.join("\n")), Ok(defaults));
         let settings = uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(settings, 10, "every setting is shown");
+        assert_eq!(settings, 11, "every setting is shown");
     }
 }

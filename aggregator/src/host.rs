@@ -4,15 +4,19 @@
 //! ingest, HTTP) and each step that fails names what was asked for and what would help.
 
 mod alerts;
+mod authority;
 mod clock;
 mod credentials;
+mod enrolment;
 mod ledger;
 mod quic;
+mod random;
 mod serve;
 mod stopwatch;
 mod systemd;
 mod telemetry;
 
+pub use authority::{AuthorityError, rotate};
 pub use clock::now;
 pub use credentials::{Credentials, CredentialsError};
 pub use serve::{Addresses, ServeError, run};

@@ -1,14 +1,21 @@
-//! Which device a connection belongs to: the URI in its certificate, and nothing it says itself.
+//! Who a device is, and who says so.
 //!
-//! Must hold: the certificate's chain has been verified against our authority before this is asked (the TLS verifier does that);
-//! exactly one URI names the device (X.509-SVID, §2), so that no certificate can speak for two.
+//! Which device a connection belongs to is the URI in its certificate, and nothing it says itself. Certificates come from the fleet's
+//! own [`authority`] for keys that are entered in the [`registry`], or from an authority that was given to the aggregator.
 //!
-//! Deliberately absent in this release: issuing, renewing and revoking certificates.
+//! Must hold: the certificate's chain has been verified before [`device_of`] is asked (the TLS verifier does that); exactly one URI
+//! names the device (X.509-SVID, §2), so that no certificate can speak for two; nothing here reads a clock, a file or randomness.
+
+pub mod authority;
+mod key;
+pub mod registry;
 
 use driftglass_protocol::id::{DeviceId, SpiffeError};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use webpki::EndEntityCert;
+
+pub use key::{DeviceKey, KeyId, RequestError, sha256};
 
 /// Why a certificate names no device of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

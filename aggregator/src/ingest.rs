@@ -15,6 +15,7 @@ pub use connections::{Connections, Registration};
 pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, serve};
 pub use splitter::{FrameSplitter, Located, Malformed};
 
+use driftglass_protocol::session::RefuseReason;
 use driftglass_protocol::wire::FrameError;
 
 /// Records handed to the ledger and not yet committed, per connection; told to the agent in the Welcome.
@@ -29,6 +30,12 @@ pub enum Rejection {
     Overload,
     /// The certificate names no device of ours, or the Hello names another one.
     Identity,
+    /// The device, or its key, has been revoked.
+    Revoked,
+    /// The device is not registered with the key of its certificate.
+    Unregistered,
+    /// The certificate has expired; it is good for nothing but its renewal.
+    Expired,
     /// A frame longer than allowed is declared.
     TooLong,
     /// A frame shorter than its header is declared.
@@ -55,10 +62,13 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, so that each has a time series from the start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Handshake,
         Self::Overload,
         Self::Identity,
+        Self::Revoked,
+        Self::Unregistered,
+        Self::Expired,
         Self::TooLong,
         Self::TooShort,
         Self::Version,
@@ -79,6 +89,9 @@ impl Rejection {
             Self::Handshake => "handshake",
             Self::Overload => "overload",
             Self::Identity => "identity",
+            Self::Revoked => "revoked",
+            Self::Unregistered => "unregistered",
+            Self::Expired => "expired",
             Self::TooLong => "too_long",
             Self::TooShort => "too_short",
             Self::Version => "version",
@@ -90,6 +103,23 @@ impl Rejection {
             Self::Gap => "gap",
             Self::Overlap => "overlap",
             Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl From<RefuseReason> for Rejection {
+    fn from(reason: RefuseReason) -> Self {
+        match reason {
+            RefuseReason::Identity => Self::Identity,
+            RefuseReason::StaleEpoch => Self::StaleEpoch,
+            RefuseReason::Gap => Self::Gap,
+            RefuseReason::Overlap => Self::Overlap,
+            RefuseReason::Malformed => Self::Payload,
+            RefuseReason::Protocol | RefuseReason::Superseded => Self::Protocol,
+            RefuseReason::Unavailable => Self::Unavailable,
+            RefuseReason::Revoked => Self::Revoked,
+            RefuseReason::Unregistered => Self::Unregistered,
+            RefuseReason::Expired => Self::Expired,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod ingest;
 pub mod ledger;
 pub mod metrics;
+pub mod registrar;
 pub mod stats;
 pub mod store;
 pub mod writer;

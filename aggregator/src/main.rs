@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use driftglass_aggregator::config::{Config, DEFAULT_FILE, Fault, Overrides};
-use driftglass_aggregator::host::{LogFormat, run, start_logging};
+use driftglass_aggregator::host::{LogFormat, now, rotate, run, start_logging};
 
 /// Counts what agents send, learns what is normal for each camera, and raises alerts.
 #[derive(Debug, Parser)]
@@ -28,6 +28,11 @@ enum Command {
     Serve(Source),
     /// Validate the configuration and touch nothing.
     Check(Source),
+    /// Replace the fleet's authority: make a new one, certified by the one before.
+    ///
+    /// Takes effect when the service is started again. Devices trust the new authority as soon as they renew, and both are trusted until
+    /// the next rotation; so leave at least the lifetime of a certificate between two rotations.
+    RotateAuthority(Source),
     /// Print completions for a shell.
     Completion {
         /// The shell.
@@ -59,6 +64,23 @@ fn main() -> ExitCode {
                 say(&mut std::io::stdout(), &text);
                 ExitCode::SUCCESS
             }
+            Err(faults) => refuse(&faults),
+        },
+        Command::RotateAuthority(source) => match load(&source) {
+            Ok((config, _)) => match rotate(config.data_dir(), now()) {
+                Ok(number) => {
+                    let text = format!(
+                        "authority {number} was made; start the service again, and it issues from it ({} and the one before are trusted)",
+                        config.data_dir().join("authority").join(number.to_string()).display()
+                    );
+                    say(&mut std::io::stdout(), &text);
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    say(&mut std::io::stderr(), &format!("error: {error}"));
+                    ExitCode::from(FAILED)
+                }
+            },
             Err(faults) => refuse(&faults),
         },
         Command::Completion { shell } => {

@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use driftglass_protocol::identity::DenyReason;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -30,6 +31,7 @@ pub struct Metrics {
     accepted: IntCounter,
     duplicates: IntCounter,
     rejected: IntCounterVec,
+    enrolments: IntCounterVec,
     lag: Histogram,
     evaluation: Histogram,
     q: Gauge,
@@ -112,6 +114,17 @@ impl Metrics {
         for reason in Rejection::ALL {
             rejected.with_label_values(&[reason.name()]).inc_by(0);
         }
+        let enrolments = IntCounterVec::new(
+            Opts::new(
+                "driftglass_enrolments_total",
+                "Requests for a certificate since this process started, by what became of them.",
+            ),
+            &["result"],
+        )?;
+        registry.register(Box::new(enrolments.clone()))?;
+        for result in ["enrolled", "renewed"].into_iter().chain(DenyReason::ALL.map(DenyReason::name)) {
+            enrolments.with_label_values(&[result]).inc_by(0);
+        }
         let lag = histogram(
             "driftglass_ingest_lag_seconds",
             "Time from the end of a window to its commit.",
@@ -148,12 +161,17 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let set = Mutex::new(FromStore { frames, devices, alerts, drift });
-        Ok(Self { registry, accepted, duplicates, rejected, lag, evaluation, q: target, set })
+        Ok(Self { registry, accepted, duplicates, rejected, enrolments, lag, evaluation, q: target, set })
     }
 
     /// Counts something turned away.
     pub fn reject(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// Counts a request for a certificate by what became of it: `enrolled`, `renewed`, or the name of a [`DenyReason`].
+    pub fn enrolment(&self, result: &str) {
+        self.enrolments.with_label_values(&[result]).inc();
     }
 
     /// Notes how long one window took to judge, in seconds.

@@ -388,6 +388,65 @@ async fn only_certified_devices_speak_for_themselves_and_the_newest_connection_w
     assert!(log.contains("store-1/gw") && log.contains("127.0.0.1:") && log.contains("offset"), "{log}");
 }
 
+/// Sends a body, and returns status and body of the answer.
+async fn post(address: SocketAddr, path: &str, host: &str, kind: &str, body: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let text = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
+}
+
+#[tokio::test]
+async fn nobody_changes_identities_by_accident_or_from_a_foreign_page() {
+    // An authority of its own, so that tokens are made at all.
+    let (folder, _) = prepare();
+    std::fs::remove_dir_all(folder.path().join("identity")).expect("removed");
+    let mut child = start(&config_of(&folder));
+    let http = addresses_in(folder.path()).await.http;
+    let good = r#"{"site":"store-1","device":"gw"}"#;
+    let json = "application/json";
+    for (host, kind, body, expected) in [
+        // What a page may send without being asked first: a form, or text that looks like JSON.
+        ("localhost", "text/plain", good, 415),
+        ("localhost", "application/x-www-form-urlencoded", "site=store-1&device=gw", 415),
+        ("evil.example", json, good, 421),
+        ("localhost", json, "{", 400),
+        ("localhost", json, r#"{"site":"store-1"}"#, 422),
+        ("localhost", json, r#"{"site":"../x","device":"gw"}"#, 422),
+        ("localhost", json, r#"{"site":"a","device":"b","colour":1}"#, 422),
+        ("localhost", json, r#"{"site":"a","device":"b","ttl_seconds":0}"#, 400),
+        ("localhost", json, r#"{"site":"a","device":"b","ttl_seconds":99999999}"#, 400),
+    ] {
+        let (status, answer) = post(http, "/api/v1/tokens", host, kind, body).await;
+        assert_eq!(status, expected, "{host} {kind} {body}: {answer}");
+        assert!(!answer.contains("dg1.") && answer.contains("\"detail\""), "{answer}");
+    }
+    for (path, body, expected) in [
+        ("/api/v1/devices/store-1%2Fgw/revoke", "{}", 404),
+        ("/api/v1/devices/store-1%2Fgw/reinstate", "{}", 404),
+        ("/api/v1/devices/store-1/revoke", "{}", 400),
+        ("/api/v1/devices/store-1%2F..%2Fgw/revoke", "{}", 400),
+        ("/api/v1/devices/store-1%2Fgw/revoke", r#"{"why":1}"#, 422),
+    ] {
+        let (status, answer) = post(http, path, "localhost", json, body).await;
+        assert_eq!(status, expected, "{path} {body}: {answer}");
+    }
+    let (_, _, listed) = request(http, "GET", "/api/v1/tokens", "localhost").await;
+    assert_eq!(listed, r#"{"items":[],"next_offset":null}"#, "none was made");
+    let (status, answer) = post(http, "/api/v1/tokens", "localhost", json, good).await;
+    assert!(status == 201 && answer.contains("dg1."), "{answer}");
+    let (_, _, listed) = request(http, "GET", "/api/v1/tokens", "localhost").await;
+    assert!(listed.contains("store-1") && !listed.contains("dg1."), "{listed}");
+    child.kill().expect("ours");
+    child.wait().expect("ours");
+}
+
 #[tokio::test]
 async fn whatever_is_asked_wrongly_is_answered_with_a_problem_and_safe_headers() {
     let aggregator = Aggregator::start().await;

@@ -13,6 +13,7 @@
 pub mod advisory;
 pub mod feature;
 pub mod id;
+pub mod identity;
 pub mod limit;
 pub mod prediction;
 pub mod projection;

@@ -35,6 +35,10 @@ pub const FRAME_HEADER_BYTES: usize = 4 + 1 + 1 + 4;
 pub const RECORD_OVERHEAD_BYTES: usize = 1024 + FEATURES * 16;
 /// Records sent and not yet acknowledged, at most.
 pub const IN_FLIGHT: usize = 64;
+/// Longest certificate, or request for one, in a message.
+pub const CERTIFICATE_BYTES: usize = 4096;
+/// Authorities a device trusts at once: the one that issues, and the one before it.
+pub const AUTHORITIES: usize = 2;
 /// Longest free text in a message (agent version, reason).
 pub const TEXT_BYTES: usize = 128;
 
@@ -46,3 +50,4 @@ const _: () = assert!(
 const _: () = assert!(BINS == 256, "a column of the count-min sketch is one byte and a row is a histogram");
 const _: () =
     assert!(LABEL_BYTES < 128 && LABELS < 128 && ADVISORIES < 128, "their lengths and numbers are one byte each");
+const _: () = assert!((1 + AUTHORITIES) * CERTIFICATE_BYTES + 64 <= FRAME_BYTES, "an issued identity fits one frame");

@@ -8,6 +8,7 @@
 use driftglass_protocol::advisory::{Advisory, Detector, Level, Stream};
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::{DeviceId, Name};
+use driftglass_protocol::identity::{Deny, DenyReason, Enrol, Issued, Renew, Secret};
 use driftglass_protocol::limit::{HISTOGRAM_BYTES, LABELS_BYTES};
 use driftglass_protocol::prediction::Predictions;
 use driftglass_protocol::session::{Acknowledge, Hello, Refuse, RefuseReason, Welcome};
@@ -184,4 +185,42 @@ fn the_session_messages() {
     let length = refuse.write(&mut out).expect("fits");
     check("refuse", &out[..length]);
     assert_eq!(Refuse::parse(parse_frame(&golden("refuse")).expect("frame")), Ok(refuse));
+}
+
+#[test]
+fn the_messages_of_an_enrolment() {
+    let mut out = [0; 256];
+    let enrol = Enrol {
+        device: DeviceId { site: name("store-12"), device: name("gw-01") },
+        secret: Secret([0xa5; 16]),
+        request: &[0x30, 0x01, 0x02],
+    };
+    let length = enrol.write(&mut out).expect("fits");
+    check("enrol", &out[..length]);
+    assert_eq!(Enrol::parse(parse_frame(&golden("enrol")).expect("frame")), Ok(enrol));
+
+    let renew = Renew { request: &[0x30, 0x01, 0x02] };
+    let length = renew.write(&mut out).expect("fits");
+    check("renew", &out[..length]);
+    assert_eq!(Renew::parse(parse_frame(&golden("renew")).expect("frame")), Ok(renew));
+
+    let issued = Issued {
+        certificate: &[1, 2, 3],
+        authorities: [[4, 5].as_slice(), [6].as_slice()].into_iter().collect(),
+        clock: UnixMillis(1_700_000_000_456),
+    };
+    let length = issued.write(&mut out).expect("fits");
+    check("issued", &out[..length]);
+    assert_eq!(Issued::parse(parse_frame(&golden("issued")).expect("frame")), Ok(issued));
+
+    // The reason is a number on the wire; the last one stands for all before it.
+    let deny = Deny { reason: DenyReason::Unavailable };
+    let length = deny.write(&mut out).expect("fits");
+    check("deny", &out[..length]);
+    assert_eq!(Deny::parse(parse_frame(&golden("deny")).expect("frame")), Ok(deny));
+
+    let refuse = Refuse { reason: RefuseReason::Expired, expected_after: Mark::default(), retry_after_s: 0 };
+    let length = refuse.write(&mut out).expect("fits");
+    check("refuse-expired", &out[..length]);
+    assert_eq!(Refuse::parse(parse_frame(&golden("refuse-expired")).expect("frame")), Ok(refuse));
 }

@@ -1,6 +1,7 @@
 //! The shell around the pure parts: clocks, signals, threads, files of identity, the metrics socket, the service manager.
 
 pub mod clock;
+pub mod enrol;
 pub mod features;
 mod health;
 pub mod identity;

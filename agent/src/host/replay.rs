@@ -40,7 +40,7 @@ pub struct Replay {
 /// # Errors
 /// One variant of [`RunError`] per cause.
 pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
-    let (spool, connector) = open(config)?;
+    let open = open(config)?;
     let period = Duration::from_micros(u64::try_from(replay.rate.period_micros()).unwrap_or(0));
     let each = match replay.speed {
         Some(speed) if speed > 0.0 => period.div_f64(speed),
@@ -62,7 +62,7 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };
     let pace = Pace::Recorded(each);
-    let ended = work(config, spool, connector, Job { cameras: vec![setup], pace, service: false, progress });
+    let ended = work(config, open, Job { cameras: vec![setup], pace, service: false, progress });
     if shown {
         write("\n");
     }

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::health::Probe;
+use super::identity::Vault;
 use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
 use crate::config::Config;
@@ -91,7 +92,7 @@ pub(super) struct Job {
 /// # Errors
 /// One variant of [`RunError`] per cause.
 pub fn run(config: &Config) -> Result<(), RunError> {
-    let (spool, connector) = open(config)?;
+    let Open { spool, connector, vault } = open(config)?;
     let cameras = config.cameras().iter().map(|camera| {
         let known = spool.writer.cameras().get(&camera.name);
         let position = known.map(|known| known.position.clone()).unwrap_or_default();
@@ -107,32 +108,51 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         }
     });
     let cameras = cameras.collect();
-    work(config, spool, connector, Job { cameras, pace: Pace::Live, service: true, progress: None })
+    work(config, Open { spool, connector, vault }, Job { cameras, pace: Pace::Live, service: true, progress: None })
 }
 
-/// Identity first: a start that cannot succeed leaves no trace in the spool.
-pub(super) fn open(config: &Config) -> Result<(spool::Opened, Connector), RunError> {
-    let credentials = identity::load(config.state_dir(), config.device(), config.trust_domain())?;
-    let target = Target {
+/// What a job works with.
+pub(super) struct Open {
+    pub(super) spool: spool::Opened,
+    pub(super) connector: Connector,
+    pub(super) vault: Vault,
+}
+
+/// Where the aggregator is, and how it is recognised.
+pub(super) fn target(config: &Config) -> Target {
+    Target {
         host: config.aggregator_host().into(),
         port: config.aggregator_port(),
         server_name: config.server_name().into(),
-    };
-    let connector = Connector::new(credentials, target)?;
+        trust_domain: (!config.insists_on_server_name()).then(|| config.trust_domain().into()),
+    }
+}
+
+/// Where this device's identity is kept.
+pub(super) fn vault(config: &Config) -> Vault {
+    let clock = clock::Clock::default();
+    Vault::new(config.state_dir().to_path_buf(), config.device().clone(), config.trust_domain(), clock)
+}
+
+/// Identity first: a start that cannot succeed leaves no trace in the spool.
+pub(super) fn open(config: &Config) -> Result<Open, RunError> {
+    let vault = vault(config);
+    let connector = Connector::new(vault.credentials()?, target(config), vault.floor())?;
     let settings = Settings {
         state_dir: config.state_dir().to_path_buf(),
         device: config.device().clone(),
         max_bytes: config.spool_bytes(),
     };
-    Ok((spool::open(settings, clock::unix_seconds())?, connector))
+    Ok(Open { spool: spool::open(settings, clock::unix_seconds())?, connector, vault })
 }
 
-pub(super) fn work(config: &Config, spool: spool::Opened, connector: Connector, job: Job) -> Result<(), RunError> {
+pub(super) fn work(config: &Config, open: Open, job: Job) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work_async(config, spool, connector, job))
+    runtime.block_on(work_async(config, open, job))
 }
 
-async fn work_async(config: &Config, spool: spool::Opened, connector: Connector, job: Job) -> Result<(), RunError> {
+async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunError> {
+    let Open { spool, connector, vault } = open;
     let counters = Arc::new(Counters::default());
     let shared = spool.shared;
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?);
@@ -155,8 +175,13 @@ async fn work_async(config: &Config, spool: spool::Opened, connector: Connector,
     let mut worker = Worker::start(Pipeline::new(job.cameras, spool.writer, telemetry), job.pace, probe)?;
     let (stop, stopping) = watch::channel(false);
     let mut random = rand::random::<u64>;
-    let surroundings =
-        uplink::Surroundings { clock: &clock::wall, random: &mut random, stop: stopping, counters: &counters };
+    let surroundings = uplink::Surroundings {
+        clock: &clock::wall,
+        random: &mut random,
+        stop: stopping,
+        counters: &counters,
+        keeper: Some(&vault),
+    };
     let uplink = uplink::run(connector, &speaker, &shared, surroundings);
     tokio::pin!(uplink);
     let looks = watchdog(job.service, Arc::clone(&worker.progress), &healthy, &shared, job.progress);

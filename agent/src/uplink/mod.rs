@@ -1,14 +1,19 @@
 //! The way to the aggregator: connect, say hello, send what is not acknowledged, let go of what is; for ever.
 //!
 //! Must hold: a record leaves the spool only by an aggregator's acknowledgement; every wait is bounded; every end of a session leads
-//! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]).
+//! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]). No refusal and no clock makes
+//! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again.
 //!
 //! Deliberately absent: TLS over TCP where UDP is blocked, and the second stream for configuration.
 
 pub mod backoff;
 mod bridge;
 mod connect;
+mod floor;
+mod identity;
+pub mod renewal;
 mod session;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +29,10 @@ use tokio::sync::watch;
 
 use crate::spool::{ReadError, Reader, Shared, raise_epoch};
 use backoff::Backoff;
-pub use connect::{ALPN, ConnectError, Connector, Credentials, Target};
+pub use connect::{ALPN, ConnectError, Connector, Credentials, Target, connect_to_enrol};
+pub use floor::TimeFloor;
+use identity::{close, heal, renew_in_time, show_expiry, take_up};
+use renewal::Keeper;
 use session::{Ended, Session};
 
 /// Least wait after another instance of this device took over.
@@ -43,6 +51,10 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// How far this clock is ahead of the aggregator's.
     pub clock_offset: ClockOffset,
+    /// Certificates renewed.
+    pub renewed: AtomicU64,
+    /// When the certificate expires, in seconds since 1970; 0 where that is not known.
+    pub certificate_expires: AtomicI64,
 }
 
 /// How far this clock is ahead of the aggregator's, once a session stood; to within the time of a round trip.
@@ -124,6 +136,8 @@ pub struct Surroundings<'a> {
     pub stop: watch::Receiver<bool>,
     /// Counters to keep.
     pub counters: &'a Counters,
+    /// Who looks after the identity; without one it is used as it is.
+    pub keeper: Option<&'a dyn Keeper>,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -146,27 +160,51 @@ pub async fn run(
     let mut reader = Reader::new(Arc::clone(spool));
     let mut backoff = Backoff::default();
     let target = connector.target().clone();
+    let (keeper, counters) = (surroundings.keeper, surroundings.counters);
+    show_expiry(&connector, counters);
     loop {
         let mut stop = surroundings.stop.clone();
         let connected = tokio::select! {
             connected = connector.connect() => connected,
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         };
-        let mut wait = None;
+        let (mut wait, mut refused) = (None, None);
         match connected {
-            Err(error) => tracing::warn!(%error, "no connection to the aggregator"),
+            Err(error) => {
+                tracing::warn!(%error, "no connection to the aggregator");
+                // It may have another authority now, and this device a new identity from it.
+                if take_up(&mut connector, keeper, counters) {
+                    continue;
+                }
+            }
             Ok((endpoint, connection)) => {
                 tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
-                let mut session =
-                    Session { sender: &mut sender, reader: &mut reader, spool, counters: surroundings.counters };
+                let mut session = Session {
+                    sender: &mut sender,
+                    reader: &mut reader,
+                    spool,
+                    counters: surroundings.counters,
+                    keeper,
+                };
                 let hello = speaker.hello((surroundings.clock)());
-                let ended = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone()).await;
+                let ended = {
+                    let drive = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone());
+                    tokio::pin!(drive);
+                    loop {
+                        let random = (surroundings.random)();
+                        tokio::select! {
+                            ended = &mut drive => break ended,
+                            () = renew_in_time(&mut connector, &connection, random, keeper, counters) => {}
+                        }
+                    }
+                };
+                refused = match &ended {
+                    Ended::Refused(refuse) => Some(refuse.reason),
+                    _ => None,
+                };
                 sender.handle_disconnected();
                 surroundings.counters.connected.store(false, Ordering::Relaxed);
-                connection.close(quinn::VarInt::from_u32(0), b"");
-                if tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await.is_err() {
-                    tracing::debug!("the connection took too long to close");
-                }
+                close(&endpoint, &connection).await;
                 match ended {
                     Ended::Stopped => return Ok(()),
                     Ended::Spool(error) => return Err(error.into()),
@@ -186,6 +224,16 @@ pub async fn run(
                     }
                     other => tracing::warn!(reason = %other, "the session ended"),
                 }
+            }
+        }
+        if let Some(reason) = refused {
+            let healed = tokio::select! {
+                healed = heal(reason, &mut connector, keeper, counters) => healed,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            };
+            if healed {
+                backoff.reset();
+                continue;
             }
         }
         let jitter = backoff.next_delay((surroundings.random)());
@@ -220,6 +268,10 @@ const fn what_to_do(reason: RefuseReason) -> &'static str {
         RefuseReason::Unavailable => {
             "look at the aggregator: it cannot store anything now; the spool keeps the windows meanwhile"
         }
+        RefuseReason::Revoked | RefuseReason::Unregistered => {
+            "create a token for this device on the aggregator and enrol it again (driftglass-agent enroll); the spool keeps the windows"
+        }
+        RefuseReason::Expired => "nothing: the agent renews the certificate, which its key still entitles it to",
         RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
     }
 }

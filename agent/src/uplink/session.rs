@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Counters;
 use super::backoff::Backoff;
 use super::bridge::bridge;
+use super::renewal::Keeper;
 use crate::spool::{ReadError, Reader, Shared};
 
 /// Longest wait for an answer: the welcome, or an acknowledgement while records are in flight.
@@ -59,6 +60,7 @@ pub(super) struct Session<'a> {
     pub(super) reader: &'a mut Reader,
     pub(super) spool: &'a Arc<Shared>,
     pub(super) counters: &'a Counters,
+    pub(super) keeper: Option<&'a dyn Keeper>,
 }
 
 impl Session<'_> {
@@ -159,6 +161,9 @@ impl Session<'_> {
                     self.counters.connected.store(true, Ordering::Relaxed);
                     backoff.reset();
                     self.counters.clock_offset.set(said_at.0.saturating_sub(welcome.clock.0));
+                    if let Some(keeper) = self.keeper {
+                        keeper.learn(welcome.clock);
+                    }
                     tracing::info!(mark = %welcome.mark, pending = self.spool.pending(), "the aggregator welcomes this device");
                 }
                 Kind::Acknowledge => {

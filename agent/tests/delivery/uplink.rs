@@ -22,8 +22,8 @@ fn connector(issuer: &Issuer, port: u16) -> Connector {
     let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
     let credentials =
         Credentials { chain: vec![certificate.der().clone()], key, authorities: vec![issuer.der().clone()] };
-    let target = Target { host: "127.0.0.1".into(), port, server_name: "aggregator.test".into() };
-    Connector::new(credentials, target).expect("connector")
+    let target = Target { host: "127.0.0.1".into(), port, server_name: "aggregator.test".into(), trust_domain: None };
+    Connector::new(credentials, target, Arc::new(rustls::time_provider::DefaultTimeProvider)).expect("connector")
 }
 
 fn spool(folder: &Path) -> spool::Opened {
@@ -67,8 +67,13 @@ impl Uplink {
     async fn drain(&self, connector: Connector) -> Result<(), Fatal> {
         let (stop, stopping) = watch::channel(false);
         let mut random = || 0;
-        let surroundings =
-            Surroundings { clock: &|| UnixMillis(0), random: &mut random, stop: stopping, counters: &self.counters };
+        let surroundings = Surroundings {
+            clock: &|| UnixMillis(0),
+            random: &mut random,
+            stop: stopping,
+            counters: &self.counters,
+            keeper: None,
+        };
         let empty = async {
             while self.shared.pending() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -150,8 +155,13 @@ fn an_aggregator_ahead_of_this_agent_ends_the_uplink_and_raises_the_next_epoch()
         let ahead = opened.writer.epoch() + 500;
         let (_stop, stopping) = watch::channel(false);
         let mut random = || 0;
-        let surroundings =
-            Surroundings { clock: &|| UnixMillis(0), random: &mut random, stop: stopping, counters: &uplink.counters };
+        let surroundings = Surroundings {
+            clock: &|| UnixMillis(0),
+            random: &mut random,
+            stop: stopping,
+            counters: &uplink.counters,
+            keeper: None,
+        };
         let aggregator = async {
             let connection = endpoint.accept().await.expect("incoming").await.expect("handshake");
             let (mut send, mut receive) = connection.accept_bi().await.expect("stream");

@@ -18,10 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct ListArguments {
     /// Address of the aggregator.
     #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    pub(crate) server: String,
     /// Form of the list.
     #[arg(long, value_enum, default_value_t = ListFormat::Table)]
-    format: ListFormat,
+    pub(crate) format: ListFormat,
 }
 
 /// Which alerts.
@@ -38,7 +38,7 @@ pub(crate) struct AlertArguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ListFormat {
+pub(crate) enum ListFormat {
     /// For people.
     Table,
     /// One JSON object a line, as the server sends it.
@@ -91,6 +91,12 @@ struct Page {
     next_offset: Option<u64>,
 }
 
+/// What a refusal says (RFC 9457).
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: String,
+}
+
 /// Asks one aggregator.
 pub(crate) struct Client {
     agent: ureq::Agent,
@@ -125,6 +131,30 @@ impl Client {
                 Some(next) if next > offset => offset = next,
                 _ => return Ok(items),
             }
+        }
+    }
+
+    /// Asks for a change.
+    ///
+    /// # Errors
+    /// Where the server does not answer, or refuses; with what it says.
+    pub(crate) fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, Failure> {
+        let url = format!("{}/api/v1/{path}", self.server);
+        let failed = |error: ureq::Error| Failure::Job(format!("{url}: {error}"));
+        // A refusal has a body too, and it says more than its number.
+        let request = self.agent.post(&url).config().http_status_as_error(false).build();
+        let mut response = request.send_json(body).map_err(failed)?;
+        let (status, body) = (response.status(), response.body_mut());
+        if status.is_success() {
+            return body.read_json().map_err(failed);
+        }
+        match body.read_json::<Problem>() {
+            Ok(problem) => Err(Failure::Job(problem.detail)),
+            Err(_) => Err(Failure::Job(format!("{url}: {status}"))),
         }
     }
 
@@ -193,7 +223,11 @@ pub(crate) fn alerts(arguments: &AlertArguments) -> Result<Outcome, Failure> {
     )
 }
 
-fn print<T: for<'de> Deserialize<'de>>(
+/// Prints a list in the form asked for.
+///
+/// # Errors
+/// Where an item cannot be read, or nobody reads.
+pub(crate) fn print<T: for<'de> Deserialize<'de>>(
     format: ListFormat,
     items: Vec<serde_json::Value>,
     heading: &str,

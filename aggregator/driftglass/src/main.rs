@@ -7,6 +7,7 @@ mod client;
 mod compare;
 mod demo;
 mod exit;
+mod fleet;
 mod simulate;
 
 use std::process::ExitCode;
@@ -32,6 +33,15 @@ enum Command {
     Simulate(simulate::SimulateArguments),
     /// List the cameras an aggregator knows.
     Cameras(client::ListArguments),
+    /// Make one-time tokens for new devices.
+    #[command(subcommand)]
+    Token(fleet::TokenCommand),
+    /// List the devices an aggregator knows.
+    Devices(client::ListArguments),
+    /// Revoke a device: its key counts no longer, its connection is ended; a new token can bring it back.
+    Revoke(fleet::DeviceArguments),
+    /// Let a revoked device speak again whose certificates come from an authority of your own.
+    Reinstate(fleet::DeviceArguments),
     /// List alerts.
     Alerts(client::AlertArguments),
     /// Print a completion script for a shell.
@@ -48,6 +58,10 @@ fn main() -> ExitCode {
         Command::Compare(compare) => compare::run(&compare),
         Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Cameras(list) => client::cameras(&list),
+        Command::Token(command) => fleet::token(&command),
+        Command::Devices(list) => fleet::devices(&list),
+        Command::Revoke(device) => fleet::revoke(&device),
+        Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "driftglass", &mut std::io::stdout());

@@ -23,22 +23,22 @@ use crate::baseline::{Baseline, compare};
 use crate::decision::CountedWindow;
 use crate::store::embedded::{AlertFilter, Page, WINDOWS_MAX};
 
-type Shared = State<Arc<Api>>;
-type Asked<T> = Result<Query<T>, QueryRejection>;
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Shared = State<Arc<Api>>;
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Most rows of a page; one more is read to know whether there is a next.
 const LIMIT_MAX: u32 = 500;
 const LIMIT_DEFAULT: u32 = 100;
 
 #[derive(Clone, Copy)]
-struct Paging {
+pub(super) struct Paging {
     offset: u64,
     limit: u32,
 }
 
 impl Paging {
-    fn new(offset: Option<u64>, limit: Option<u32>) -> Result<Self, Problem> {
+    pub(super) fn new(offset: Option<u64>, limit: Option<u32>) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Problem::bad_request(format!("limit = {limit}: allowed is 1 to {LIMIT_MAX}")));
@@ -46,11 +46,11 @@ impl Paging {
         Ok(Self { offset: offset.unwrap_or(0), limit })
     }
 
-    const fn page(self) -> Page {
+    pub(super) const fn page(self) -> Page {
         Page { offset: self.offset, limit: self.limit + 1 }
     }
 
-    fn list<S, T>(self, mut rows: Vec<S>, convert: impl FnMut(S) -> T) -> Json<List<T>> {
+    pub(super) fn list<S, T>(self, mut rows: Vec<S>, convert: impl FnMut(S) -> T) -> Json<List<T>> {
         let more = rows.len() > self.limit as usize;
         rows.truncate(self.limit as usize);
         let next_offset = more.then(|| self.offset.saturating_add(u64::from(self.limit)));
@@ -61,8 +61,8 @@ impl Paging {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteQuery {
-    offset: Option<u64>,
-    limit: Option<u32>,
+    pub(super) offset: Option<u64>,
+    pub(super) limit: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,7 +90,7 @@ pub(super) struct StatsQuery {
     windows: Option<u32>,
 }
 
-fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
+pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(error.body_text()))
 }
 

@@ -102,6 +102,12 @@ pub struct Device {
     pub lost_windows: u64,
     /// Greetings of another instance in the same epoch; more than 0 means that a copy of the device is about.
     pub clones: u64,
+    /// When the key it has was registered; null where its certificates come from elsewhere.
+    pub enrolled_at: Option<String>,
+    /// When the newest certificate issued to it expires.
+    pub certificate_expires_at: Option<String>,
+    /// When it was revoked; null where it may speak.
+    pub revoked_at: Option<String>,
 }
 
 impl Device {
@@ -124,6 +130,9 @@ impl Device {
             overlaps: device.overlaps,
             lost_windows: device.lost,
             clones: device.clones,
+            enrolled_at: device.enrolled_at.and_then(rfc3339),
+            certificate_expires_at: device.certificate_expires_at.and_then(rfc3339),
+            revoked_at: device.revoked_at.and_then(rfc3339),
         }
     }
 }

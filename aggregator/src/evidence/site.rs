@@ -26,8 +26,6 @@ pub const ENOUGH_PEERS: usize = 5;
 const MARGIN: f64 = 0.05;
 /// The same for the mean reading.
 const LEVEL_MARGIN: f64 = 0.004;
-/// Of the baseline's own error, in standard deviations, how much is forgiven in the mean reading.
-const OFFSET_MARGIN: f64 = 0.5;
 /// Share of the peers' common movement that a camera may do more or less of.
 const REACTION: f64 = 0.2;
 /// How many times their expected disagreement peers may show before the scale is widened.
@@ -262,7 +260,7 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], feature: u8, length: 
     for (index, place, block) in &blocks_of {
         let Member { evidence, .. } = &mut members[*index];
         let stream = &mut evidence.streams[*place];
-        let (response, steady) = (f64::from(stream.calibration.response[length]), f64::from(stream.calibration.steady));
+        let response = f64::from(stream.calibration.response[length]);
         // An arc has two ends, each of which may stray.
         let margin = if stream.circular { 2.0 * MARGIN } else { MARGIN } * response;
 
@@ -282,7 +280,7 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], feature: u8, length: 
             stream.follow(z, window);
         }
 
-        let forgiven = LEVEL_MARGIN * response + OFFSET_MARGIN * f64::from(stream.calibration.offset) * steady;
+        let forgiven = LEVEL_MARGIN * response;
         let square = |level: f64, forgiven: f64, variance: f64| (level.abs() - forgiven).max(0.0).powi(2) / variance;
         let own = square(block.level, forgiven, block.level_variance);
         let sum = &mut sums[*index];

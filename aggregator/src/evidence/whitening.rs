@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::{Reading, THRESHOLDS};
 
 /// Windows per block, shortest first.
-pub const LENGTHS: [u32; 4] = [1, 4, 16, 48];
+pub const LENGTHS: [u32; 4] = [1, 4, 20, 120];
 /// Lags, in windows, at which variograms are kept.
 pub const LAGS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 40];
 /// Independent windows the fleet's typical wander is worth beside a camera's own.
@@ -36,6 +36,9 @@ const ASSUMED_MEMORY: f64 = 0.8;
 const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99];
 /// Fewest pairs of windows a lag is estimated from.
 const FEWEST_PAIRS: usize = 8;
+/// Share of the variance of the baseline's own error that counts against a mean reading. Chosen by simulation of a slow wander: all
+/// of it loses one drift in ten, half of it doubles the false alerts.
+const OWN_ERROR: f64 = 0.75;
 /// Longest a filter takes to forget where it started.
 const LONGEST_WARM_UP: u32 = 8;
 
@@ -184,8 +187,6 @@ pub struct Calibration {
     pub gain: f32,
     /// Share of a constant offset that comes through the filter in the long run.
     pub steady: f32,
-    /// Standard deviation of the mean reading that the baseline's own error gives.
-    pub offset: f32,
     /// Variance of the mean innovation over each of [`LENGTHS`], in units of `p(1−p)`.
     pub share_variance: [f32; LENGTHS.len()],
     /// Variance of the mean over the thresholds of the same.
@@ -226,7 +227,10 @@ impl Calibration {
         }
 
         let steady = (1.0 - phi) / (1.0 - phi * (1.0 - gain));
-        let offset = (level_nugget / windows + level_sill * mean_variance(phi, own.windows)).sqrt();
+        // The baseline is itself a mean of few windows; its error comes through as a constant offset.
+        let error =
+            |nugget: f64, sill: f64| steady * steady * (nugget / windows + sill * mean_variance(phi, own.windows));
+        let (share_error, level_error) = (error(nugget, sill), OWN_ERROR * error(level_nugget, level_sill));
         let per_length = |value: &dyn Fn(usize, f64) -> f64| {
             let mut values = [0.0; LENGTHS.len()];
             for (index, (slot, length)) in values.iter_mut().zip(LENGTHS).enumerate() {
@@ -249,9 +253,12 @@ impl Calibration {
             phi: phi as f32,
             gain: gain as f32,
             steady: steady as f32,
-            offset: offset as f32,
-            share_variance: per_length(&|index, length| ((prediction + nugget) / length).max(own.floor[index])),
-            level_variance: per_length(&|index, length| ((level + level_nugget) / length).max(own.floor[index] / 12.0)),
+            share_variance: per_length(&|index, length| {
+                ((prediction + nugget) / length + share_error).max(own.floor[index])
+            }),
+            level_variance: per_length(&|index, length| {
+                ((level + level_nugget) / length + level_error).max(own.floor[index] / 12.0)
+            }),
             response: per_length(&|_, length| response(length)),
             warm_up: (2.0 / forgets).ceil().clamp(1.0, f64::from(LONGEST_WARM_UP)) as u8,
         }

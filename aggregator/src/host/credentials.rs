@@ -1,16 +1,30 @@
-//! The aggregator's identity files, and the TLS configuration made of them.
+//! The aggregator's own certificate and whom it trusts, and the TLS configuration made of them.
+//!
+//! Either an authority of somebody else's has certified everybody (`identity/ca.pem`, `cert.pem`, `key.pem`), and who has no
+//! certificate of it is turned away in the handshake; or the fleet's own authority has. Then a device may also come without a
+//! certificate, to enrol, or with one that has expired, to renew it: the handshake lets both in, and [`super::quic`] looks at what
+//! they have before anything else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use driftglass_protocol::identity::ENROLMENT_ALPN;
+use driftglass_protocol::unit::UnixMillis;
 use quinn::crypto::rustls::QuicServerConfig;
-use rustls::RootCertStore;
+use rcgen::KeyPair;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use thiserror::Error;
+
+use crate::identity::authority::{Authority, SERVER_LIFETIME, Serial, Term};
+use crate::identity::registry::Issuance;
 
 /// The protocol name that both sides must offer.
 pub(super) const ALPN: &[u8] = b"driftglass/1";
@@ -73,6 +87,7 @@ pub struct Credentials {
     authorities: RootCertStore,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    issuance: Issuance,
 }
 
 impl Credentials {
@@ -95,7 +110,35 @@ impl Credentials {
         }
         let chain = certificates(&folder.join("cert.pem"))?;
         let key = private_key(&folder.join("key.pem"))?;
-        Ok(Self { folder: folder.to_owned(), authorities, chain, key })
+        Ok(Self { folder: folder.to_owned(), authorities, chain, key, issuance: Issuance::Foreign })
+    }
+
+    /// Whether any of the files of [`Self::read`] is there: then they are what counts, and what is missing is a fault.
+    #[must_use]
+    pub fn are_in(folder: &Path) -> bool {
+        ["ca.pem", "cert.pem", "key.pem"].iter().any(|name| folder.join(name).exists())
+    }
+
+    /// Has the fleet's own authority certify the aggregator's key.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Tls`].
+    pub(super) fn own(
+        folder: &Path,
+        authority: &Authority,
+        key: &KeyPair,
+        now: UnixMillis,
+        serial: Serial,
+    ) -> Result<Self, CredentialsError> {
+        let tls = |detail: String| CredentialsError::Tls { path: folder.to_owned(), detail };
+        let mut authorities = RootCertStore::empty();
+        for certificate in authority.trusted() {
+            authorities.add(certificate.clone()).map_err(|error| tls(error.to_string()))?;
+        }
+        let chain = authority.certify_server(key, Term::new(now, SERVER_LIFETIME), serial);
+        let chain = chain.map_err(|error| tls(error.to_string()))?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| tls(error.to_owned()))?;
+        Ok(Self { folder: folder.to_owned(), authorities, chain, key, issuance: Issuance::Own })
     }
 
     /// TLS 1.3 with client certificates, without early data and without resumption: a resumed session would skip the check of the
@@ -103,24 +146,83 @@ impl Credentials {
     ///
     /// # Errors
     /// [`CredentialsError::Tls`].
-    pub(super) fn server_config(self) -> Result<QuicServerConfig, CredentialsError> {
-        let path = self.folder;
-        let tls = |detail: String| CredentialsError::Tls { path: path.clone(), detail };
+    pub(super) fn server_config(&self) -> Result<QuicServerConfig, CredentialsError> {
+        let tls = |detail: String| CredentialsError::Tls { path: self.folder.clone(), detail };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.authorities), Arc::clone(&provider))
+        let authorities = Arc::new(self.authorities.clone());
+        let verifier = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(&provider))
             .build()
             .map_err(|error| tls(error.to_string()))?;
+        let (verifier, protocols): (Arc<dyn ClientCertVerifier>, _) = match self.issuance {
+            Issuance::Foreign => (verifier, vec![ALPN.to_vec()]),
+            Issuance::Own => {
+                (Arc::new(DeviceVerifier { inner: verifier }), vec![ALPN.to_vec(), ENROLMENT_ALPN.to_vec()])
+            }
+        };
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| tls(error.to_string()))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.chain, self.key)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| tls(error.to_string()))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = protocols;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
         QuicServerConfig::try_from(config).map_err(|error| tls(error.to_string()))
+    }
+}
+
+/// Lets in, besides devices with a valid certificate, those with none and those whose certificate has expired. A certificate that is
+/// shown has to lead to a trusted authority in any case, and the key has to be the peer's.
+#[derive(Debug)]
+struct DeviceVerifier {
+    inner: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for DeviceVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        match self.inner.verify_client_cert(end_entity, intermediates, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                self.inner.verify_client_cert(end_entity, intermediates, not_after)
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -138,13 +240,19 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credentials
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+    PrivateKeyDer::from_pem_slice(&private_text(path)?)
+        .map_err(|source| CredentialsError::Pem { path: path.to_owned(), source })
+}
+
+/// A file that nobody else may be able to read.
+pub(super) fn private_text(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let text = read(path)?;
     let metadata = fs::metadata(path).map_err(|source| CredentialsError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(CredentialsError::Permissions { path: path.to_owned(), mode });
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|source| CredentialsError::Pem { path: path.to_owned(), source })
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::identity::{DenyReason, ENROLMENT_ALPN, certificate};
+use driftglass_protocol::session::{Refuse, RefuseReason};
+use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::wire::Mark;
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
@@ -15,9 +20,11 @@ use tokio::task::JoinSet;
 
 use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
-use crate::identity::{IdentityError, device_of};
+use super::enrolment;
+use crate::identity::{IdentityError, KeyId, device_of};
 use crate::ingest::{Connections, Ended, Peer, Rejection, serve};
 use crate::metrics::Metrics;
+use crate::registrar::Registrar;
 use crate::writer::Writer;
 
 /// Connections served at once; at about 40 KiB each they are 4 GB.
@@ -32,6 +39,11 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last words of a connection may take to arrive.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// When a device that cannot be judged now should try again.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Enrolments and renewals of expired certificates judged at once: strangers can ask, and must not crowd out who delivers.
+const ENROLMENTS_MAX: usize = 64;
 
 /// Application codes of a closed connection; agents log them, and act on the messages before them.
 mod code {
@@ -46,7 +58,14 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     pub(super) metrics: Arc<Metrics>,
     pub(super) connections: Arc<Connections>,
+    pub(super) registrar: Arc<Registrar>,
     pub(super) trust_domain: String,
+    pub(super) enrolments: Semaphore,
+}
+
+/// Places for enrolments.
+pub(super) fn enrolments() -> Semaphore {
+    Semaphore::new(ENROLMENTS_MAX)
 }
 
 /// Limits of a connection, in one place.
@@ -70,8 +89,14 @@ fn transport() -> TransportConfig {
 }
 
 /// Binds the endpoint.
-pub(super) fn bind(listen: SocketAddr, credentials: Credentials) -> Result<Endpoint, BindError> {
-    let endpoint = endpoint(&credentials);
+pub(super) fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Endpoint, BindError> {
+    let socket = std::net::UdpSocket::bind(listen).map_err(BindError::Socket)?;
+    let config = server_config(credentials)?;
+    Endpoint::new(endpoint(credentials), Some(config), socket, Arc::new(TokioRuntime)).map_err(BindError::Socket)
+}
+
+/// What connections that are yet to come are met with.
+pub(super) fn server_config(credentials: &Credentials) -> Result<ServerConfig, CredentialsError> {
     let mut config = ServerConfig::with_crypto(Arc::new(credentials.server_config()?));
     config
         .transport_config(Arc::new(transport()))
@@ -79,8 +104,7 @@ pub(super) fn bind(listen: SocketAddr, credentials: Credentials) -> Result<Endpo
         .max_incoming(1_024)
         .incoming_buffer_size(16 * 1024)
         .incoming_buffer_size_total(8 * 1024 * 1024);
-    let socket = std::net::UdpSocket::bind(listen).map_err(BindError::Socket)?;
-    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(BindError::Socket)
+    Ok(config)
 }
 
 /// After a crash the new process must be able to tell agents that their connections are gone (a stateless reset, RFC 9000 §10.3);
@@ -111,8 +135,17 @@ impl From<CredentialsError> for BindError {
     }
 }
 
-/// Accepts until `stop` turns true, then waits for every session to say goodbye.
-pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+/// Accepts until `stop` turns true, then waits for every session to say goodbye. At every interval of `renewal` the aggregator's own
+/// certificate is made anew.
+pub(super) async fn accept(
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    renewal: Option<Renewal>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut renewals = renewal
+        .as_ref()
+        .map(|renewal| tokio::time::interval_at(tokio::time::Instant::now() + renewal.interval, renewal.interval));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut tasks = JoinSet::new();
     loop {
@@ -120,6 +153,7 @@ pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, mut stop: wa
             biased;
             _ = stop.wait_for(|&stop| stop) => break,
             Some(_) = tasks.join_next() => {}
+            () = tick(&mut renewals) => renew(&endpoint, renewal.as_ref()),
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
                 admit(incoming, &shared, &handshakes, &mut tasks);
@@ -131,6 +165,31 @@ pub(super) async fn accept(endpoint: Endpoint, shared: Arc<Shared>, mut stop: wa
     while tasks.join_next().await.is_some() {}
     endpoint.close(VarInt::from_u32(code::STOPPED), b"stopping");
     drop(tokio::time::timeout(GOODBYE_LIMIT, endpoint.wait_idle()).await);
+}
+
+/// How the aggregator's own certificate is made anew.
+pub(super) struct Renewal {
+    pub(super) interval: Duration,
+    pub(super) credentials: Box<dyn Fn() -> Result<Credentials, CredentialsError> + Send + Sync>,
+}
+
+/// Never, where there is nothing to wait for.
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn renew(endpoint: &Endpoint, renewal: Option<&Renewal>) {
+    let Some(renewal) = renewal else { return };
+    match (renewal.credentials)().and_then(|credentials| server_config(&credentials)) {
+        Ok(config) => {
+            endpoint.set_server_config(Some(config));
+            tracing::info!("the aggregator's own certificate was made anew");
+        }
+        Err(error) => tracing::error!(%error, "the aggregator's own certificate could not be made anew"),
+    }
 }
 
 fn admit(incoming: Incoming, shared: &Arc<Shared>, handshakes: &Arc<Semaphore>, tasks: &mut JoinSet<()>) {
@@ -178,15 +237,22 @@ fn failed_handshake(shared: &Shared, address: SocketAddr, error: &str) {
 /// One connection from its certificate to its end.
 async fn attend(connection: &Connection, shared: &Shared) {
     let address = connection.remote_address();
-    let device = match identify(connection, &shared.trust_domain) {
-        Ok(device) => device,
+    if is_enrolment(connection) {
+        // Boxed, as is all that is over before the session begins: an idle connection must not hold room for it.
+        return Box::pin(enrolment::attend(connection, shared)).await;
+    }
+    let Peered { device, key, expired } = match identify(connection, &shared.trust_domain) {
+        Ok(peer) => peer,
         Err(error) => {
             tracing::warn!(%address, reason = Rejection::Identity.name(), "connection refused: {error}");
             shared.metrics.reject(Rejection::Identity);
             return connection.close(VarInt::from_u32(code::REJECTED), b"identity");
         }
     };
-    let mut registration = shared.connections.register(device.clone());
+    let mut registration = match Box::pin(shared.registrar.admit(&device, key, expired)).await {
+        Ok(registration) => registration,
+        Err(reason) => return Box::pin(turn_away(connection, &device, reason, shared)).await,
+    };
     tracing::info!(%device, %address, "connected");
     let (mut writer, mut reader) = match tokio::time::timeout(STREAM_LIMIT, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
@@ -198,7 +264,10 @@ async fn attend(connection: &Connection, shared: &Shared) {
         }
     };
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
-    let ended = serve(&peer, &mut reader, &mut writer, registration.stop()).await;
+    let ended = tokio::select! {
+        ended = serve(&peer, &mut reader, &mut writer, registration.stop()) => ended,
+        never = enrolment::attend_renewals(connection, shared, &device, key) => match never {},
+    };
     // A refusal must arrive before the connection is closed, which would discard it.
     if writer.finish().is_ok() {
         drop(tokio::time::timeout(GOODBYE_LIMIT, writer.stopped()).await);
@@ -225,8 +294,55 @@ async fn attend(connection: &Connection, shared: &Shared) {
     connection.close(VarInt::from_u32(code), reason.as_bytes());
 }
 
-fn identify(connection: &Connection, trust_domain: &str) -> Result<DeviceId, IdentityError> {
+/// Tells a device that may not speak why, and closes the connection.
+async fn turn_away(connection: &Connection, device: &DeviceId, reason: RefuseReason, shared: &Shared) {
+    let rejection = Rejection::from(reason);
+    let address = connection.remote_address();
+    tracing::warn!(%device, %address, reason = rejection.name(), "connection refused");
+    shared.metrics.reject(rejection);
+    let retry_after_s = if reason == RefuseReason::Unavailable { RETRY_AFTER_S } else { 0 };
+    let refuse = Refuse { reason, expected_after: Mark::default(), retry_after_s };
+    let mut out = [0; 64];
+    let answer = async {
+        let length = refuse.write(&mut out).ok()?;
+        let (mut writer, _reader) = connection.accept_bi().await.ok()?;
+        writer.write_all(out.get(..length).unwrap_or_default()).await.ok()?;
+        writer.finish().ok()?;
+        writer.stopped().await.ok()
+    };
+    // A device that does not listen finds the reason in the code of the closed connection.
+    drop(tokio::time::timeout(STREAM_LIMIT, answer).await);
+    connection.close(VarInt::from_u32(code::REJECTED), rejection.name().as_bytes());
+}
+
+/// Says how an enrolment or a renewal ended, and closes the connection.
+pub(super) fn dismiss(connection: &Connection, denied: Option<DenyReason>) {
+    match denied {
+        None => connection.close(VarInt::from_u32(code::FINISHED), b"issued"),
+        Some(reason) => connection.close(VarInt::from_u32(code::REJECTED), reason.name().as_bytes()),
+    }
+}
+
+fn is_enrolment(connection: &Connection) -> bool {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.and_then(|data| data.protocol).is_some_and(|protocol| protocol == ENROLMENT_ALPN)
+}
+
+/// What a connection's verified certificate says.
+pub(super) struct Peered {
+    pub(super) device: DeviceId,
+    pub(super) key: KeyId,
+    /// By the aggregator's clock; such a certificate is good for its own renewal only.
+    pub(super) expired: bool,
+}
+
+pub(super) fn identify(connection: &Connection, trust_domain: &str) -> Result<Peered, IdentityError> {
     let identity = connection.peer_identity().ok_or(IdentityError::NoCertificate)?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| IdentityError::NoCertificate)?;
-    device_of(&chain, trust_domain)
+    let device = device_of(&chain, trust_domain)?;
+    let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
+    let key = KeyId::of_certificate(leaf).ok_or(IdentityError::NoCertificate)?;
+    // One whose end cannot be read has none that we could rely on.
+    let expired = certificate::validity(leaf).is_none_or(|validity| now() > UnixMillis(validity.not_after.0 + 999));
+    Ok(Peered { device, key, expired })
 }

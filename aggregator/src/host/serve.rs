@@ -13,17 +13,21 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::authority::{self, AuthorityError};
 use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
-use super::quic::{self, BindError, Shared};
+use super::quic::{self, BindError, Renewal, Shared};
+use super::random::random;
 use super::stopwatch::TimedCore;
 use super::systemd;
 use crate::api::{Api, router};
 use crate::baseline::Tolerances;
 use crate::config::Config;
 use crate::decision::{Core, Settings};
+use crate::identity::authority::{Authority, SERVER_LIFETIME};
 use crate::ingest::Connections;
 use crate::metrics::{Metrics, MetricsError};
+use crate::registrar::{Registrar, Sources};
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
 use crate::writer::{self, Writer};
@@ -73,6 +77,9 @@ pub enum ServeError {
     /// The identity files.
     #[error("identity: {0}")]
     Credentials(#[from] CredentialsError),
+    /// The fleet's authority.
+    #[error("authority: {0}")]
+    Authority(#[from] AuthorityError),
     /// The store.
     #[error("store: {0}")]
     Store(#[from] StoreError),
@@ -107,12 +114,17 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::System)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::System)?;
 
-    let credentials = Credentials::read(&config.identity_dir())?;
+    let given = if Credentials::are_in(&config.identity_dir()) {
+        Some(Credentials::read(&config.identity_dir())?)
+    } else {
+        None
+    };
     create_data_dir(config.data_dir())?;
     let announcement = config.data_dir().join(Addresses::FILE_NAME);
     let store = EmbeddedStore::open(config.data_dir())?;
     // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
     drop(std::fs::remove_file(&announcement));
+    let Identity { credentials, authority, renewal } = identity(config, given)?;
     let reader = Arc::new(store.reader());
     let settings = core_settings(config);
     let metrics = Arc::new(Metrics::new(config.q())?);
@@ -122,7 +134,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let connections = Arc::new(Connections::default());
 
     let listen = config.quic_listen();
-    let endpoint = quic::bind(listen, credentials).map_err(|error| match error {
+    let endpoint = quic::bind(listen, &credentials).map_err(|error| match error {
         BindError::Credentials(error) => ServeError::Credentials(error),
         BindError::Socket(source) => ServeError::Listen { key: "quic.listen", address: listen, source },
     })?;
@@ -133,16 +145,27 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         http: listener.local_addr().map_err(http_error)?,
     };
 
+    let sources = Sources { clock: now, random };
+    let registrar = Arc::new(Registrar::new(
+        writer.clone(),
+        authority,
+        Arc::clone(&connections),
+        config.certificate_lifetime(),
+        sources,
+    ));
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         writer: writer.clone(),
         metrics: Arc::clone(&metrics),
         connections: Arc::clone(&connections),
+        registrar: Arc::clone(&registrar),
         trust_domain: config.trust_domain().to_owned(),
+        enrolments: quic::enrolments(),
     });
-    let mut ingest = tokio::spawn(quic::accept(endpoint, shared, stopped.clone()));
-    let api =
-        Arc::new(Api::new(reader, writer.progress(), metrics, connections, stopped.clone(), config.max_cameras()));
+    let mut ingest = tokio::spawn(quic::accept(endpoint, shared, renewal, stopped.clone()));
+    let desk = Arc::clone(&registrar);
+    let api = Api::new(reader, writer.progress(), metrics, connections, desk, stopped.clone(), config.max_cameras());
+    let api = Arc::new(api);
     let mut http_stop = stopped.clone();
     let mut http = tokio::spawn(async move {
         axum::serve(listener, router(api))
@@ -181,6 +204,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         ingest.abort();
         http.abort();
     }
+    registrar.close();
     // The last handle: the writer commits what is queued and ends.
     drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
     let joined = tokio::task::spawn_blocking(move || writer_thread.join());
@@ -190,6 +214,31 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), |part| Err(ServeError::Ended(part)))
+}
+
+/// Who the aggregator is to those who connect.
+struct Identity {
+    credentials: Credentials,
+    /// Ours, where there is one.
+    authority: Option<Arc<Authority>>,
+    renewal: Option<Renewal>,
+}
+
+/// What was given, or else what our own authority certifies.
+fn identity(config: &Config, given: Option<Credentials>) -> Result<Identity, ServeError> {
+    if let Some(credentials) = given {
+        tracing::info!(folder = %config.identity_dir().display(), "certificates come from the authority that was given");
+        return Ok(Identity { credentials, authority: None, renewal: None });
+    }
+    let opened = authority::open(config.data_dir(), config.trust_domain(), now(), random)?;
+    let (authority, key, folder) = (Arc::new(opened.authority), opened.server_key, opened.folder);
+    let issuer = Arc::clone(&authority);
+    let credentials = Box::new(move || {
+        let no_random = || CredentialsError::Tls { path: folder.clone(), detail: AuthorityError::Random.to_string() };
+        Credentials::own(&folder, &issuer, &key, now(), random().ok_or_else(no_random)?)
+    });
+    let renewal = Renewal { interval: SERVER_LIFETIME * 2 / 3, credentials };
+    Ok(Identity { credentials: (renewal.credentials)()?, authority: Some(authority), renewal: Some(renewal) })
 }
 
 fn core_settings(config: &Config) -> Settings {

@@ -20,6 +20,8 @@ pub struct Connections {
 struct Table {
     next: u64,
     stopping: bool,
+    /// Grows with every revocation.
+    revision: u64,
     open: HashMap<DeviceId, (u64, watch::Sender<Option<Stop>>)>,
 }
 
@@ -51,7 +53,33 @@ impl Drop for Registration<'_> {
 impl Connections {
     /// Enters a new connection and tells an older one of the same device to stop.
     pub fn register(&self, device: DeviceId) -> Registration<'_> {
+        self.enter(device, self.lock())
+    }
+
+    /// A number that changes whenever a device is revoked; see [`Self::register_if`].
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// Like [`Self::register`], where nothing has been revoked since `revision`; otherwise `None`, and the caller has to ask again
+    /// whether the device may speak. A revocation could neither find the connection in this table before, nor be known to a caller
+    /// that asked before.
+    #[must_use]
+    pub fn register_if(&self, device: DeviceId, revision: u64) -> Option<Registration<'_>> {
+        let table = self.lock();
+        (table.revision == revision).then(|| self.enter(device, table))
+    }
+
+    /// Tells the connection of a device to stop because the device has been revoked. Returns whether there was one.
+    pub fn revoke(&self, device: &DeviceId) -> bool {
         let mut table = self.lock();
+        table.revision = table.revision.wrapping_add(1);
+        let connection = table.open.get(device);
+        connection.map(|(_, stop)| stop.send_replace(Some(Stop::Revoked))).is_some()
+    }
+
+    fn enter(&self, device: DeviceId, mut table: MutexGuard<'_, Table>) -> Registration<'_> {
         let number = table.next;
         table.next = number.wrapping_add(1);
         let (sender, stop) = watch::channel(table.stopping.then_some(Stop::ShuttingDown));
@@ -126,5 +154,19 @@ mod tests {
         let mut late = connections.register(device("b"));
         assert_eq!(*early.stop().borrow(), Some(Stop::ShuttingDown));
         assert_eq!(*late.stop().borrow(), Some(Stop::ShuttingDown));
+    }
+
+    #[test]
+    fn a_revocation_ends_the_connection_there_is_and_the_one_that_is_being_made() {
+        let connections = Connections::default();
+        let mut live = connections.register(device("a"));
+        let mut other = connections.register(device("b"));
+        let revision = connections.revision();
+        assert!(connections.revoke(&device("a")));
+        assert_eq!((*live.stop().borrow(), *other.stop().borrow()), (Some(Stop::Revoked), None));
+        // It was judged before the revocation and comes to the table after it.
+        assert!(connections.register_if(device("a"), revision).is_none());
+        assert!(connections.register_if(device("b"), connections.revision()).is_some());
+        assert!(!connections.revoke(&device("c")), "it is not connected");
     }
 }

@@ -77,6 +77,8 @@ pub enum Stop {
     Superseded,
     /// The aggregator is going down.
     ShuttingDown,
+    /// The device has been revoked.
+    Revoked,
 }
 
 /// How a session ended.
@@ -198,7 +200,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
         })?;
         let Some(Located { offset, frame, bytes }) = next else { return Ok(false) };
         let rejected = |refuse: RefuseReason, detail: String| {
-            (refuse, Ended::Rejected { reason: rejection(refuse), offset, detail })
+            (refuse, Ended::Rejected { reason: Rejection::from(refuse), offset, detail })
         };
         // The device's mark is only known after the greeting, which is why the epoch is compared below and not by the receiver.
         match self.receiver.handle_frame(frame, Mark::default()) {
@@ -270,7 +272,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
         match refusal {
             None => Ok(()),
             Some((refuse, offset, detail)) => {
-                let ended = Ended::Rejected { reason: rejection(refuse), offset, detail };
+                let ended = Ended::Rejected { reason: Rejection::from(refuse), offset, detail };
                 Err(self.refuse(refuse, ended).await)
             }
         }
@@ -292,6 +294,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
         let reason = match stop {
             Stop::Superseded => RefuseReason::Superseded,
             Stop::ShuttingDown => RefuseReason::Unavailable,
+            Stop::Revoked => RefuseReason::Revoked,
         };
         self.refuse(reason, Ended::Stopped(stop)).await
     }
@@ -342,18 +345,6 @@ where
         if settled.is_empty() { Poll::Pending } else { Poll::Ready(settled) }
     })
     .await
-}
-
-const fn rejection(reason: RefuseReason) -> Rejection {
-    match reason {
-        RefuseReason::Identity => Rejection::Identity,
-        RefuseReason::StaleEpoch => Rejection::StaleEpoch,
-        RefuseReason::Gap => Rejection::Gap,
-        RefuseReason::Overlap => Rejection::Overlap,
-        RefuseReason::Malformed => Rejection::Payload,
-        RefuseReason::Protocol | RefuseReason::Superseded => Rejection::Protocol,
-        RefuseReason::Unavailable => Rejection::Unavailable,
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! that a slow page never delays an acknowledgement.
 
 pub mod embedded;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ use driftglass_protocol::summary::Summary;
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Mark, RecordId, Tombstone};
 use thiserror::Error;
+
+pub use registry::{IdentityAction, Registry};
 
 use crate::alert::Alert;
 use crate::decision::{Change, History};
@@ -130,7 +133,7 @@ pub trait Store {
 }
 
 /// Everything that happens within one transaction. Reads see what the same batch has written before.
-pub trait Batch: History<Error = StoreError> {
+pub trait Batch: History<Error = StoreError> + Registry {
     /// The mark of a device; the zero mark for one never heard of.
     ///
     /// # Errors

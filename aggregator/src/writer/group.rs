@@ -1,5 +1,6 @@
 //! Commands, their answers, and how they are gathered into one commit.
 
+use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
 use driftglass_protocol::id::DeviceId;
@@ -10,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Settings;
 use crate::ledger::Outcome;
-use crate::store::Greeting;
+use crate::store::{Greeting, Registry, StoreError};
 
 /// In how many pieces the wait for a group is cut; see [`gather`].
 const SLICES: u32 = 64;
@@ -45,6 +46,54 @@ impl<T> Reply<T> {
     }
 }
 
+/// Work on the registry of identities; what it is, and what it answers, only its author knows.
+pub(super) trait Task: fmt::Debug + Send {
+    /// Does it, within the transaction.
+    fn run(&mut self, registry: &mut dyn Registry, now: UnixMillis) -> Result<(), StoreError>;
+    /// Answers after the commit.
+    fn answer(self: Box<Self>);
+    /// Says that nothing happened.
+    fn fail(self: Box<Self>);
+}
+
+pub(super) struct RegistryTask<T, F> {
+    work: Option<F>,
+    answer: Reply<Option<T>>,
+}
+
+impl<T, F> RegistryTask<T, F> {
+    pub(super) const fn new(work: F, answer: oneshot::Sender<Option<T>>) -> Self {
+        Self { work: Some(work), answer: Reply::new(answer) }
+    }
+}
+
+impl<T, F> fmt::Debug for RegistryTask<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryTask").finish_non_exhaustive()
+    }
+}
+
+impl<T, F> Task for RegistryTask<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut dyn Registry, UnixMillis) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, registry: &mut dyn Registry, now: UnixMillis) -> Result<(), StoreError> {
+        if let Some(work) = self.work.take() {
+            self.answer.set(Some(work(registry, now)?));
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>) {
+        self.answer.send();
+    }
+
+    fn fail(self: Box<Self>) {
+        self.answer.send_instead(None);
+    }
+}
+
 /// What the writer can be asked.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -56,6 +105,8 @@ pub(super) enum Command {
     Hello { hello: Box<Hello>, answer: Reply<Option<Greeting>> },
     /// Forget a few of the oldest windows.
     Forget { before: UnixMillis, answer: Reply<Option<u64>> },
+    /// Look up or change identities.
+    Identity { task: Box<dyn Task> },
 }
 
 impl Command {
@@ -66,6 +117,7 @@ impl Command {
             Self::Mark { answer, .. } => answer.send(),
             Self::Hello { answer, .. } => answer.send(),
             Self::Forget { answer, .. } => answer.send(),
+            Self::Identity { task } => task.answer(),
         }
     }
 }

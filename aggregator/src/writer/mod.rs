@@ -26,12 +26,12 @@ use driftglass_protocol::wire::Mark;
 use thiserror::Error;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
-use self::group::{Command, Queued, Reply};
+use self::group::{Command, Queued, RegistryTask, Reply};
 use self::thread::WriterThread;
 #[cfg(test)]
 pub(crate) use self::thread::restore;
 use crate::ledger::{Decide, Event, Outcome};
-use crate::store::{Greeting, Store, StoreError};
+use crate::store::{Greeting, Registry, Store, StoreError};
 
 /// The answer to a record in the queue: what became of it, once that is durable.
 #[derive(Debug)]
@@ -212,6 +212,21 @@ impl Writer {
                 return Ok(forgotten);
             }
         }
+    }
+
+    /// Looks up or changes identities within a transaction; the answer leaves after its commit. `work` is given the aggregator's
+    /// time.
+    ///
+    /// # Errors
+    /// [`WriterError`], one variant per cause; then nothing has happened.
+    pub async fn identities<T, F>(&self, work: F) -> Result<T, WriterError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Registry, UnixMillis) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.ask(|answer| Command::Identity { task: Box::new(RegistryTask::new(work, answer)) })
+            .await?
+            .ok_or(WriterError::Unavailable)
     }
 
     /// Everything that becomes durable from now on. A listener that falls too far behind is told how much it missed.

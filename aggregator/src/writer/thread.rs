@@ -60,6 +60,7 @@ impl<S: Store, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D
                 Command::Mark { device, answer } => answer.set(Some(batch.mark(device)?)),
                 Command::Hello { hello, answer } => answer.set(Some(batch.greet(hello, now)?)),
                 Command::Forget { before, answer } => answer.set(Some(batch.forget_before(*before, FORGET_STEP)?)),
+                Command::Identity { task } => task.run(&mut batch, now)?,
             }
         }
         batch.commit()?;
@@ -109,6 +110,7 @@ impl<S: Store, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D
                 Command::Mark { answer, .. } => answer.send_instead(None),
                 Command::Hello { answer, .. } => answer.send_instead(None),
                 Command::Forget { answer, .. } => answer.send_instead(None),
+                Command::Identity { task } => task.fail(),
             }
         }
     }

@@ -62,6 +62,12 @@ pub enum RefuseReason {
     Unavailable,
     /// A newer connection of the same device took over.
     Superseded,
+    /// The device, or its key, has been revoked: only a new token can bring it back.
+    Revoked,
+    /// The device is not registered with the key of its certificate: only a new token can bring it back.
+    Unregistered,
+    /// The certificate has expired: it is still good for its own renewal, and for nothing else.
+    Expired,
 }
 
 impl RefuseReason {
@@ -77,6 +83,9 @@ impl RefuseReason {
             Self::Protocol => "protocol",
             Self::Unavailable => "unavailable",
             Self::Superseded => "superseded",
+            Self::Revoked => "revoked",
+            Self::Unregistered => "unregistered",
+            Self::Expired => "expired",
         }
     }
 }

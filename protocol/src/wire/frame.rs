@@ -29,6 +29,14 @@ pub enum Kind {
     Checkpoint = 6,
     /// The head of a spool segment; on disk only.
     Segment = 7,
+    /// A [`crate::identity::Enrol`]; device to aggregator.
+    Enrol = 8,
+    /// A [`crate::identity::Renew`]; device to aggregator.
+    Renew = 9,
+    /// A [`crate::identity::Issued`]; aggregator to device.
+    Issued = 10,
+    /// A [`crate::identity::Deny`]; aggregator to device.
+    Deny = 11,
 }
 
 impl Kind {
@@ -41,6 +49,10 @@ impl Kind {
             5 => Self::Refuse,
             6 => Self::Checkpoint,
             7 => Self::Segment,
+            8 => Self::Enrol,
+            9 => Self::Renew,
+            10 => Self::Issued,
+            11 => Self::Deny,
             _ => return None,
         })
     }

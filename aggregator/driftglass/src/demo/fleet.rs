@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::identity::{Authority, IdentityError};
+use crate::exit::Failure;
+use crate::fleet::create_token;
 
 /// Windows, of one second each, a camera learns from.
 pub(super) const LEARNING_WINDOWS: u32 = 30;
@@ -22,6 +23,8 @@ const USUAL_PORT: u16 = 8080;
 /// How long a process may take to be ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
+/// How long a token of the demo may be used.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A camera of the demo and where it hangs.
 pub(super) struct Place {
@@ -82,9 +85,14 @@ pub(crate) enum FleetError {
         /// Why it failed.
         error: io::Error,
     },
-    /// An identity could not be made.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
+    /// A device could not be enrolled.
+    #[error("{device} could not be enrolled: {why}")]
+    Enrolment {
+        /// Which.
+        device: Box<DeviceId>,
+        /// Why.
+        why: String,
+    },
     /// A name of the demo is not one.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -130,14 +138,13 @@ struct Addresses {
 }
 
 impl Fleet {
-    /// Writes identities and configurations below `root` and starts everything.
+    /// Writes configurations below `root`, starts the aggregator, enrols every device as an operator would, and starts the agents.
     pub(super) fn start(root: &Path) -> Result<Self, FleetError> {
         let (aggregator, agent) = (program("driftglass-aggregator")?, program("driftglass-agent")?);
-        let authority = Authority::new()?;
         let mut fleet = Self { processes: Vec::new(), http: SocketAddr::from(([127, 0, 0, 1], 0)) };
 
         let data = root.join("aggregator");
-        authority.certify_server(&data)?;
+        fs::create_dir_all(&data).map_err(failed(data.display().to_string()))?;
         let announced = data.join("addresses.json");
         // What an earlier demo left must not be taken for the answer of this one.
         match fs::remove_file(&announced) {
@@ -157,7 +164,6 @@ impl Fleet {
         for place in &CAMERAS {
             let state = place.state(root);
             let device = DeviceId { site: Name::parse(place.site)?, device: Name::parse(place.device)? };
-            authority.certify_device(&device, &state)?;
             let config = format!(
                 "site = {:?}\ndevice = {:?}\nstate_dir = {state:?}\n[aggregator]\naddress = \"{}\"\n[window]\nlength = \"1s\"\n\
                  [telemetry]\nlisten = \"127.0.0.1:0\"\n[[camera]]\nname = {:?}\nsource = {{ kind = \"directory\", path = {:?} }}\n",
@@ -167,6 +173,7 @@ impl Fleet {
                 place.camera,
                 place.frames(root)
             );
+            fleet.enrol(root, &place.name(), &agent, &device, &config)?;
             fleet.spawn(root, &place.name(), &agent, "run", &config)?;
         }
         Ok(fleet)
@@ -215,12 +222,9 @@ impl Fleet {
         command: &str,
         config: &str,
     ) -> Result<(), FleetError> {
-        let (configs, logs) = (root.join("config"), root.join("logs"));
-        for folder in [&configs, &logs] {
-            fs::create_dir_all(folder).map_err(failed(folder.display().to_string()))?;
-        }
-        let (config_path, log) = (configs.join(format!("{name}.toml")), logs.join(format!("{name}.log")));
-        fs::write(&config_path, config).map_err(failed(config_path.display().to_string()))?;
+        let logs = root.join("logs");
+        fs::create_dir_all(&logs).map_err(failed(logs.display().to_string()))?;
+        let (config_path, log) = (write_config(root, name, config)?, logs.join(format!("{name}.log")));
         let out = File::create(&log).map_err(failed(log.display().to_string()))?;
         let err = out.try_clone().map_err(failed(log.display().to_string()))?;
         let child = Command::new(program)
@@ -234,6 +238,33 @@ impl Fleet {
             .map_err(failed(program.display().to_string()))?;
         self.processes.push(Process { name: name.to_owned(), child, log });
         Ok(())
+    }
+
+    /// Has the aggregator make a token, and the agent redeem it.
+    fn enrol(
+        &self,
+        root: &Path,
+        name: &str,
+        program: &Path,
+        device: &DeviceId,
+        config: &str,
+    ) -> Result<(), FleetError> {
+        let refused = |why: String| FleetError::Enrolment { device: Box::new(device.clone()), why };
+        let token = create_token(&self.url(), device, TOKEN_LIFETIME).map_err(|failure| match failure {
+            Failure::Job(why) | Failure::Usage(why) => refused(why),
+        })?;
+        let config_path = write_config(root, name, config)?;
+        let output = Command::new(program)
+            .args(["enroll", "--config"])
+            .arg(config_path)
+            .env("DRIFTGLASS_TOKEN", token)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(failed(program.display().to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
     fn await_addresses(&mut self, path: &Path) -> Result<Addresses, FleetError> {
@@ -252,6 +283,14 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn write_config(root: &Path, name: &str, config: &str) -> Result<PathBuf, FleetError> {
+    let folder = root.join("config");
+    fs::create_dir_all(&folder).map_err(failed(folder.display().to_string()))?;
+    let path = folder.join(format!("{name}.toml"));
+    fs::write(&path, config).map_err(failed(path.display().to_string()))?;
+    Ok(path)
 }
 
 fn program(name: &'static str) -> Result<PathBuf, FleetError> {

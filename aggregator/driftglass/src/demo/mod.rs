@@ -5,7 +5,6 @@
 
 mod cameras;
 mod fleet;
-mod identity;
 mod screen;
 
 use std::fs;

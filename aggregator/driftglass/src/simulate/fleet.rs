@@ -3,7 +3,7 @@
 //! Frames of one feature of one camera are a first-order autoregressive series with unit variance, correlation ρ from frame to frame
 //! drawn from 0..0.8, and a level that wanders from window to window. Site-wide shocks move half of the features of all cameras of
 //! a site for ten to thirty windows, each camera by its own gain. A drifting camera steps in a quarter of its features at a moment
-//! drawn from the first third of the run, and stays there.
+//! drawn from the first quarter of the run, and stays there.
 //!
 //! Must hold: the same scenario and seed give the same frames on every machine and in every release (ChaCha8, one generator).
 
@@ -134,7 +134,7 @@ impl Fleet {
             for camera in index::sample(&mut random, plan.cameras, plan.drifting.min(plan.cameras)) {
                 let shift = plan.shift.min(character.most_shift);
                 drifts[camera] = Some(Drift {
-                    at: random.random_range(plan.windows / 12..=plan.windows / 3),
+                    at: random.random_range(plan.windows / 12..=plan.windows / 4),
                     features: index::sample(&mut random, plan.features, (plan.features / 4).max(1)).into_vec(),
                     shift: if random.random() { shift } else { -shift },
                 });
@@ -229,7 +229,7 @@ mod tests {
     fn cameras_drift_as_planned_and_none_in_the_null() {
         let fleet = Fleet::new(plan(Scenario::Noshocks), 5);
         assert_eq!(fleet.drifting(), 3);
-        assert!((0..40).filter_map(|camera| fleet.drift(camera)).all(|drift| (5..=20).contains(&drift.at)));
+        assert!((0..40).filter_map(|camera| fleet.drift(camera)).all(|drift| (5..=15).contains(&drift.at)));
         assert_eq!(Fleet::new(plan(Scenario::Null), 5).drifting(), 0);
     }
 

@@ -19,7 +19,7 @@ use crate::exit::{Failure, Outcome};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each run has a fleet of its own: sites of 20 cameras, 60 clean windows to learn from, then the run, which is \
-    one epoch.\nA drifting camera steps in a quarter of its features, at a moment drawn from the first third of the run.\n\
+    one epoch.\nA drifting camera steps in a quarter of its features, at a moment drawn from the first quarter of the run.\n\
     The same seed gives the same figures."
 )]
 pub(crate) struct SimulateArguments {

@@ -1,7 +1,5 @@
 //! The figures of all runs, as a table and as JSON.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::fleet::Scenario;
@@ -73,9 +71,8 @@ impl Report {
             let mut delays = run.delays.clone();
             delays.sort_unstable();
             let found = format!("{}/{}", run.found, run.drifting);
-            drop(writeln!(
-                text,
-                "{:6}  {:12}  {found:>5}  {:>12}  {:>9}",
+            text.push_str(&format!(
+                "{:6}  {:12}  {found:>5}  {:>12}  {:>9}\n",
                 run.seed,
                 run.false_alerts,
                 shown(quantile(&delays, 0.5)),
@@ -83,8 +80,7 @@ impl Report {
             ));
         }
         let summary = &self.summary;
-        drop(write!(
-            text,
+        text.push_str(&format!(
             "\nscenario {}, {} runs, q = {}\n\
              false alerts per run      {:.2}\n\
              runs with a false alert   {:.0} %\n\

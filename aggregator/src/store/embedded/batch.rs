@@ -28,11 +28,16 @@ impl<'a> EmbeddedBatch<'a> {
         Self { transaction }
     }
 
-    fn execute(&self, doing: &'static str, sql: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+    pub(super) fn execute(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<usize, StoreError> {
         self.transaction.prepare_cached(sql).and_then(|mut s| s.execute(parameters)).map_err(failed(doing))
     }
 
-    fn row<T>(
+    pub(super) fn row<T>(
         &self,
         doing: &'static str,
         sql: &str,

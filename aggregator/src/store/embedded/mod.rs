@@ -8,6 +8,7 @@ mod batch;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod read;
+mod registry;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use batch::EmbeddedBatch;
 pub use read::{
     AlertCount, AlertFilter, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site, WINDOWS_MAX,
 };
+pub use registry::{IdentityEvent, TokenRow};
 
 use super::{Saved, Store, StoreError};
 use crate::alert::Alert;

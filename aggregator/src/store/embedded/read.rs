@@ -41,11 +41,11 @@ impl Default for Page {
 }
 
 impl Page {
-    const fn limit(self) -> u32 {
+    pub(super) const fn limit(self) -> u32 {
         if self.limit < PAGE_MAX { self.limit } else { PAGE_MAX }
     }
 
-    fn offset(self) -> i64 {
+    pub(super) fn offset(self) -> i64 {
         i64::try_from(self.offset).unwrap_or(i64::MAX)
     }
 }
@@ -94,6 +94,12 @@ pub struct Device {
     pub overlaps: u64,
     /// Windows that the device says were lost.
     pub lost: u64,
+    /// When the key it has was registered; absent where its certificates come from elsewhere.
+    pub enrolled_at: Option<UnixMillis>,
+    /// When the newest certificate issued to it expires.
+    pub certificate_expires_at: Option<UnixMillis>,
+    /// When it was revoked, where it is.
+    pub revoked_at: Option<UnixMillis>,
 }
 
 /// A camera and its totals over everything ever accepted.
@@ -204,7 +210,7 @@ impl Reader {
     }
 
     /// Runs one query; a connection that failed is not used again.
-    fn query<T>(
+    pub(super) fn query<T>(
         &self,
         doing: &'static str,
         sql: &str,
@@ -453,7 +459,7 @@ impl Reader {
 }
 
 const SELECT_DEVICE: &str = "SELECT site, device, epoch, sequence, first_seen, last_seen, version, clock_ahead, clones,
-    accepted, duplicates, gaps, overlaps, lost FROM devices";
+    accepted, duplicates, gaps, overlaps, lost, enrolled_at, certificate_expires_at, revoked_at FROM devices";
 
 fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     Ok(Device {
@@ -469,6 +475,9 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
         gaps: count(row, 11)?,
         overlaps: count(row, 12)?,
         lost: count(row, 13)?,
+        enrolled_at: get::<Option<i64>>(row, 14)?.map(UnixMillis),
+        certificate_expires_at: get::<Option<i64>>(row, 15)?.map(UnixMillis),
+        revoked_at: get::<Option<i64>>(row, 16)?.map(UnixMillis),
     })
 }
 
@@ -510,7 +519,7 @@ fn key(id: &CameraId) -> [&str; 3] {
     [id.device.site.as_str(), id.device.device.as_str(), id.camera.as_str()]
 }
 
-fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+pub(super) fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
     row.get(column).map_err(failed("reading a column"))
 }
 

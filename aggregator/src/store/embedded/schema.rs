@@ -14,7 +14,7 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x4472_476c;
 
 /// Step `n` leads from version `n` to version `n + 1`; an empty file has version 0.
-pub(super) const STEPS: &[&str] = &[VERSION_1];
+pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES];
 
 const VERSION_1: &str = "
 CREATE TABLE devices (
@@ -114,6 +114,40 @@ CREATE TABLE alerts (
 ) STRICT;
 CREATE INDEX alerts_by_state ON alerts (state, raised_at);
 CREATE INDEX alerts_of_a_camera ON alerts (camera, raised_at);
+";
+
+const IDENTITIES: &str = "
+ALTER TABLE devices ADD COLUMN key_hash BLOB;               -- SHA-256 of the public key registered
+ALTER TABLE devices ADD COLUMN enrolled_at INTEGER;         -- when that key was
+ALTER TABLE devices ADD COLUMN certificate_expires_at INTEGER;
+ALTER TABLE devices ADD COLUMN revoked_at INTEGER;
+
+CREATE TABLE tokens (
+    hash            BLOB    PRIMARY KEY,        -- SHA-256 of the secret, which is kept nowhere
+    site            TEXT    NOT NULL,
+    device          TEXT    NOT NULL,
+    created_at      INTEGER NOT NULL,
+    expires_at      INTEGER NOT NULL,
+    used_at         INTEGER,
+    used_by         BLOB                        -- SHA-256 of the public key that redeemed it
+) STRICT;
+CREATE INDEX tokens_by_expiry ON tokens (expires_at);
+
+CREATE TABLE revoked_keys (
+    key_hash        BLOB    PRIMARY KEY,
+    site            TEXT    NOT NULL,           -- whose it was
+    device          TEXT    NOT NULL,
+    revoked_at      INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE identity_events (
+    id              INTEGER PRIMARY KEY,
+    at              INTEGER NOT NULL,
+    site            TEXT    NOT NULL,
+    device          TEXT    NOT NULL,
+    action          TEXT    NOT NULL,
+    detail          TEXT    NOT NULL
+) STRICT;
 ";
 
 /// Brings the file to the newest version that `steps` lead to.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftglass_protocol::id::{DeviceId, Name};
+use driftglass_protocol::identity::{Deny, DenyReason, ENROLMENT_ALPN, Renew};
 use driftglass_protocol::limit::FRAME_BYTES;
 use driftglass_protocol::session::{Acknowledge, Hello, Refuse, Welcome};
 use driftglass_protocol::summary::{Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use driftglass_protocol::wire::{Body, FrameError, Kind, Mark, Record, RecordId, parse_frame};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 
 use super::authority::{Authority, Identity};
@@ -67,21 +69,65 @@ pub(crate) async fn connect(
     authority: &Authority,
     identity: Option<&Identity>,
 ) -> Result<Connected, quinn::ConnectionError> {
+    let shown = identity.map(|Identity { certificate, key }| Shown {
+        chain: vec![certificate.der().clone()],
+        key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+    });
+    connect_with(address, authority.der(), shown).await
+}
+
+/// What a peer shows of itself.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// The same with certificates that come from elsewhere.
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    shown: Option<Shown>,
+) -> Result<Connected, quinn::ConnectionError> {
+    connect_for(address, authority, shown, b"driftglass/1").await
+}
+
+/// Asks for a certificate for `key`, over a connection that is good for nothing else. What was denied, or `None`.
+pub(crate) async fn renew(
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    shown: Option<Shown>,
+    key: &KeyPair,
+) -> Option<DenyReason> {
+    let connected = connect_for(address, authority, shown, ENROLMENT_ALPN).await.expect("a good chain");
+    let request = CertificateParams::default().serialize_request(key).expect("signed");
+    let frame = written(|out| Renew { request: request.der() }.write(out));
+    let (mut send, mut receive) = connected.connection.open_bi().await.expect("a stream");
+    send.write_all(&frame).await.expect("sent");
+    send.finish().expect("open");
+    let bytes = timeout(LIMIT, receive.read_to_end(FRAME_BYTES)).await.expect("in time").expect("an answer");
+    let frame = parse_frame(&bytes).expect("a frame");
+    if frame.kind == Kind::Issued { None } else { Some(Deny::parse(frame).expect("a refusal").reason) }
+}
+
+async fn connect_for(
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    shown: Option<Shown>,
+    protocol: &[u8],
+) -> Result<Connected, quinn::ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.der()).expect("an authority");
+    roots.add(authority).expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
         .with_root_certificates(roots);
-    let mut tls = match identity {
-        Some(Identity { certificate, key }) => {
-            let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-            builder.with_client_auth_cert(vec![certificate.der().clone()], key).expect("a certificate")
-        }
+    let mut tls = match shown {
+        Some(Shown { chain, key }) => builder.with_client_auth_cert(chain, key).expect("a certificate"),
         None => builder.with_no_client_auth(),
     };
-    tls.alpn_protocols = vec![b"driftglass/1".to_vec()];
+    tls.alpn_protocols = vec![protocol.to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS for QUIC")));
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
     let connecting = endpoint.connect_with(config, address, "127.0.0.1").expect("begun");

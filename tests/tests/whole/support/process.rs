@@ -40,7 +40,7 @@ pub(crate) fn said(output: &Output) -> String {
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
-    child: Child,
+    child: Option<Child>,
     log: PathBuf,
 }
 
@@ -61,7 +61,16 @@ impl Process {
         let err = out.try_clone().expect("the log can be shared");
         command.stdout(out).stderr(err);
         let child = command.spawn().expect("the program can be started");
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child: Some(child), log }
+    }
+
+    /// One that has not been started yet.
+    pub(crate) fn none(folder: &Path, name: &str) -> Self {
+        Self { name: name.to_owned(), child: None, log: folder.join(format!("{name}.log")) }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("it has been started")
     }
 
     /// Everything it has said so far.
@@ -71,7 +80,7 @@ impl Process {
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our own child")
+        self.child().try_wait().expect("our own child")
     }
 
     /// Fails where it has ended.
@@ -88,8 +97,8 @@ impl Process {
 
     /// As a power cut would end it.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("our own child");
+        self.child().kill().expect("killed");
+        self.child().wait().expect("our own child");
     }
 
     /// As a service manager would end it; it has to obey.
@@ -99,18 +108,20 @@ impl Process {
         assert!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.log());
     }
 
-    fn ask_to_end(&self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    fn ask_to_end(&mut self) {
+        let pid = i32::try_from(self.child().id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, Signal::TERM).expect("our own child has not been waited for");
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+        if let Some(child) = &mut self.child
+            && child.try_wait().is_ok_and(|status| status.is_none())
+        {
             // Nothing is kept of what it holds; it has nothing to say any more.
-            self.child.kill().ok();
-            self.child.wait().ok();
+            child.kill().ok();
+            child.wait().ok();
         }
         if panicking() {
             let log = self.log();

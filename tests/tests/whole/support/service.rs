@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -66,6 +67,39 @@ impl Aggregator {
         );
         let (process, quic, http) = launch(root, &data, &config);
         Self { root: root.to_owned(), data, config, process, quic, http }
+    }
+
+    /// Starts one that is the fleet's authority itself; certificates of devices live for so long.
+    pub(crate) fn issuing(root: &Path, certificate_lifetime: &str, quic_port: u16) -> Self {
+        let data = root.join("aggregator");
+        let config = format!(
+            "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+             [identity]\ncertificate_lifetime = \"{certificate_lifetime}\"\n"
+        );
+        let (process, quic, http) = launch(root, &data, &config);
+        Self { root: root.to_owned(), data, config, process, quic, http }
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where it is asked.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Runs the operator's tool against it.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> Output {
+        super::process::run("driftglass", &[arguments, &["--server", &self.url()]].concat())
+    }
+
+    /// `driftglass_enrolments_total` for a result.
+    pub(crate) fn enrolments(&self, result: &str) -> u64 {
+        let text = get(&format!("{}/metrics", self.url())).expect("metrics");
+        assert!(text.contains(&format!("driftglass_enrolments_total{{result=\"{result}\"}}")), "{result}");
+        sample(&text, "driftglass_enrolments_total", &format!("result=\"{result}\""))
     }
 
     /// Starts it again after its end.
@@ -148,8 +182,21 @@ impl Agent {
         frames: &Path,
         telemetry_port: u16,
     ) -> Self {
+        authority.install(identity, &root.join(format!("agent-{site}")));
+        let mut agent = Self::configured(root, aggregator, site, frames, telemetry_port);
+        agent.restart();
+        agent
+    }
+
+    /// Configured, and not started yet.
+    pub(crate) fn configured(
+        root: &Path,
+        aggregator: SocketAddr,
+        site: &str,
+        frames: &Path,
+        telemetry_port: u16,
+    ) -> Self {
         let state = root.join(format!("agent-{site}"));
-        authority.install(identity, &state);
         let telemetry = SocketAddr::from(([127, 0, 0, 1], telemetry_port));
         let config = format!(
             "site = {site:?}\ndevice = \"gw\"\nstate_dir = {state:?}\n[aggregator]\naddress = \"{aggregator}\"\n\
@@ -157,8 +204,23 @@ impl Agent {
              source = {{ kind = \"directory\", path = {frames:?} }}\n"
         );
         let name = format!("agent-{site}");
-        let process = Process::start(root, &name, "driftglass-agent", "run", &config);
+        let process = Process::none(root, &name);
         Self { root: root.to_owned(), name, config, telemetry, process }
+    }
+
+    /// Enrols it with a token, as an operator would.
+    pub(crate) fn enroll(&self, token: &str) -> Output {
+        let path = self.root.join(format!("{}.toml", self.name));
+        fs::write(&path, &self.config).expect("written");
+        super::process::run(
+            "driftglass-agent",
+            &["enroll", "--config", path.to_str().expect("UTF-8"), "--token", token],
+        )
+    }
+
+    /// Its state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.root.join(&self.name)
     }
 
     /// Starts it again after its end.
