@@ -10,7 +10,7 @@ use driftglass_protocol::id::Name;
 use driftglass_protocol::unit::UnixMillis;
 
 use super::predictions::Predictions;
-use super::run::{Job, RunError, open, work};
+use super::run::{Job, Live, RunError, open, work};
 use super::worker::Pace;
 use crate::config::Config;
 use crate::pipeline::{Setup, Timing};
@@ -61,7 +61,12 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };
     let pace = Pace::Recorded(each);
-    let ended = work(config, spool, connector, Job { cameras: vec![setup], pace, service: false, progress });
+    let ended = work(
+        config,
+        spool,
+        connector,
+        Job { cameras: vec![setup], live: Live::default(), pace, service: false, progress },
+    );
     if shown {
         write("\n");
     }

@@ -110,7 +110,7 @@ impl Directory {
         }
         if let Some(name) = self.late.pop() {
             let modified = self.shape(&name).ok().flatten().and_then(|(_, modified)| modified);
-            return Some(Candidate { position: name, modified, condition: Condition::OutOfOrder });
+            return Some(Candidate { position: name, taken: modified, condition: Condition::OutOfOrder });
         }
         while let Some(front) = self.waiting.front() {
             let (condition, modified) = match shape(&self.path, &front.name) {
@@ -128,7 +128,7 @@ impl Directory {
             let name = self.waiting.pop_front()?.name;
             self.position.clone_from(&name);
             self.remember(name.clone());
-            return Some(Candidate { position: name, modified, condition });
+            return Some(Candidate { position: name, taken: modified, condition });
         }
         None
     }
