@@ -16,6 +16,8 @@ const RTSP_SCHEMES: [(&str, u16); 1] = [("rtsp", 554)];
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_FRAME: usize = 4 << 20;
+/// 3840x2160 and some.
+const MAX_PIXELS: u64 = 9_000_000;
 
 /// Where frames come from, and which of them count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct SourceConfig {
     pub timeout: Duration,
     /// Most bytes of a live source's frame.
     pub max_frame: usize,
+    /// Most pixels of a live source's frame, as far as they take three bytes each; others may have fewer.
+    pub max_pixels: u64,
 }
 
 /// The kinds of source.
@@ -123,17 +127,19 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             _ => Err(String::new()),
         });
         let kind = SourceKind::Directory { path: path?, time: time.unwrap_or_default() };
-        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame: MAX_FRAME });
+        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame: MAX_FRAME, max_pixels: MAX_PIXELS });
     }
     let timeout = section.optional("timeout", "a duration from 1s to 1h, such as \"10s\"", faults, timeout);
     let max_frame = section
         .optional("max_frame", "a size from 64KiB to 32MiB, such as \"4MiB\"", faults, max_frame)
         .unwrap_or(MAX_FRAME);
+    let max_pixels = section.number("max_pixels", "a whole number from 10000 to 67108864", faults, max_pixels);
     let mut config = SourceConfig {
         kind: SourceKind::PushSocket(PathBuf::new()),
         rate,
         timeout: timeout.unwrap_or(if let Kind::Push = kind { PUSH_TIMEOUT } else { TIMEOUT }),
         max_frame,
+        max_pixels: max_pixels.unwrap_or(MAX_PIXELS),
     };
     config.kind = match kind {
         Kind::Snapshot => {
@@ -217,6 +223,15 @@ fn max_frame(text: &str) -> Result<usize, String> {
     usize::try_from(size).ok().filter(|_| (64 << 10..=MAX_FILE_BYTES).contains(&size)).ok_or_else(String::new)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be a whole number in the range first"
+)]
+fn max_pixels(number: f64) -> Option<u64> {
+    ((10_000.0..=67_108_864.0).contains(&number) && number.fract() == 0.0).then_some(number as u64)
+}
+
 fn size(text: &str) -> Result<(u32, u32), String> {
     let (width, height) = text.split_once('x').ok_or_else(String::new)?;
     let side = |text: &str| text.parse().ok().filter(|side| (8..=8192).contains(side)).ok_or_else(String::new);
@@ -252,5 +267,104 @@ pub(super) fn conflicts<'c>(sources: impl Iterator<Item = (String, &'c SourceCon
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    fn resolve(sources: &[&str]) -> Result<Vec<SourceConfig>, String> {
+        let mut text = "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"h:1\"\n".to_owned();
+        for (number, source) in sources.iter().enumerate() {
+            text.push_str(&format!("[[camera]]\nname = \"c{number}\"\nsource = {{ {source} }}\n"));
+        }
+        let config = Config::resolve(Path::new("agent.toml"), &text, &Overrides::default());
+        let config = config.map_err(|faults| faults.to_string())?;
+        Ok(config.cameras().iter().map(|camera| camera.source.clone()).collect())
+    }
+
+    #[test]
+    fn every_kind_is_read_with_its_defaults() {
+        let sources = resolve(&[
+            "kind = \"snapshot\", url = \"http://u:p@h/x\"",
+            "kind = \"mjpeg\", url = \"https://h:1/x\", certificates = \"/c\", fps = 2, timeout = \"3s\", max_frame = \"1MiB\", max_pixels = 10000",
+            "kind = \"exec\", command = [\"ffmpeg\", \"-i\", \"rtsp://u:p@h\"]",
+            "kind = \"push\", listen = \"127.0.0.1:9\"",
+            "kind = \"push\", listen = \"127.0.0.1:9\"",
+            "kind = \"push\", listen = \"[::]:9\", token_file = \"/t\"",
+            "kind = \"push\", socket = \"/run/c.sock\"",
+        ])
+        .unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(sources[0].rate, FrameRate::from_millihertz(1_000), "somebody has to say how often");
+        assert_eq!((sources[0].timeout, sources[0].max_frame, sources[0].max_pixels), (TIMEOUT, MAX_FRAME, MAX_PIXELS));
+        assert!(matches!(&sources[1].kind, SourceKind::Mjpeg(http) if http.certificates == Some("/c".into())));
+        assert_eq!(
+            (sources[1].timeout, sources[1].max_frame, sources[1].max_pixels),
+            (Duration::from_secs(3), 1 << 20, 10_000)
+        );
+        let command = CommandLine { program: "ffmpeg".into(), arguments: vec!["-i".into(), "rtsp://u:p@h".into()] };
+        assert_eq!((&sources[2].kind, sources[2].rate), (&SourceKind::Exec(command), None));
+        assert_eq!(sources[3].timeout, PUSH_TIMEOUT);
+        assert_eq!(sources[6].kind, SourceKind::PushSocket("/run/c.sock".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_no_password_with_it() {
+        for (source, part) in [
+            ("kind = \"snapshot\"", "camera[0].source.url: is missing"),
+            ("kind = \"snapshot\", url = \"ftp://u:secret@h/\"", "schemes"),
+            ("kind = \"mjpeg\", url = \"http://u:secret@h:0/\"", "***@h:0/"),
+            ("kind = \"mjpeg\", url = \"http://h/\", ulr = \"http://u:secret@h\"", "unknown key"),
+            ("kind = \"mjpeg\", url = \"http://h/\", path = \"/x\"", "camera[0].source.path"),
+            ("kind = \"mjpeg\", url = \"http://h/\", timeout = \"10ms\"", "from 1s to 1h"),
+            ("kind = \"mjpeg\", url = \"http://h/\", max_frame = \"1GiB\"", "from 64KiB to 32MiB"),
+            ("kind = \"mjpeg\", url = \"http://h/\", max_pixels = 1.5", "max_pixels"),
+            ("kind = \"exec\", command = \"ffmpeg -i rtsp://u:secret@h\"", "a program and its arguments"),
+            ("kind = \"exec\", command = []", "a program and its arguments"),
+            ("kind = \"exec\"", "camera[0].source.command: is missing"),
+            ("kind = \"push\"", "camera[0].source.listen: is missing"),
+            ("kind = \"push\", listen = \"0.0.0.0:9\"", "set token_file"),
+            ("kind = \"push\", listen = \"127.0.0.1:9\", socket = \"/x\"", "a socket has neither"),
+            ("kind = \"push\", socket = \"/x\", token_file = \"/t\"", "a socket has neither"),
+            ("kind = \"inference\"", "not available in this release"),
+            ("kind = \"webcam\"", "\"snapshot\""),
+        ] {
+            let faults = resolve(&[source]).expect_err(source);
+            assert!(faults.contains(part) && faults.lines().count() == 1, "{source}: {faults}");
+            assert!(!faults.contains("secret"), "{faults}");
+        }
+        let (socket, other) = ("kind = \"push\", socket = \"/x\"", "kind = \"push\", listen = \"127.0.0.1:9\"");
+        let faults = resolve(&[socket, socket]).expect_err("one socket for two");
+        assert!(faults.contains("camera[1].source.socket"), "{faults}");
+        let faults =
+            resolve(&[other, &format!("{other}, token_file = \"/t\"")]).expect_err("two tokens for one server");
+        assert!(faults.contains("camera[1].source.token_file"), "{faults}");
+    }
+
+    #[test]
+    #[cfg(not(any(feature = "rtsp", feature = "v4l2")))]
+    fn what_this_program_was_built_without_is_said() {
+        for kind in ["rtsp", "v4l2"] {
+            let faults = resolve(&[&format!("kind = \"{kind}\"")]).expect_err("not built");
+            assert!(faults.contains("built without") && faults.contains("exec"), "{faults}");
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "rtsp", feature = "v4l2"))]
+    fn optional_kinds_are_read() {
+        let sources = resolve(&[
+            "kind = \"rtsp\", url = \"rtsp://u:p@h/1\", transport = \"udp\"",
+            "kind = \"v4l2\", device = \"/dev/video0\", size = \"640x480\"",
+        ])
+        .unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(matches!(&sources[0].kind, SourceKind::Rtsp { address, udp: true } if address.port() == 554));
+        assert!(matches!(&sources[1].kind, SourceKind::V4l2 { size: Some((640, 480)), .. }));
+        let faults = resolve(&["kind = \"v4l2\", device = \"/dev/video0\", size = \"640\""]).expect_err("no size");
+        assert!(faults.contains("WIDTHxHEIGHT"), "{faults}");
     }
 }

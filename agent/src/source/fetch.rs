@@ -13,7 +13,7 @@ use driftglass_protocol::id::Name;
 use tokio::time::sleep;
 
 use super::exec::Exec;
-use super::live::{Feed, Outside, live};
+use super::live::{Feed, Limits, Outside, live};
 use super::mjpeg::Mjpeg;
 use super::push::{Server, Socket};
 use super::snapshot::Snapshot;
@@ -62,14 +62,23 @@ pub struct Open {
     pub statuses: Vec<Arc<Status>>,
 }
 
+/// A server and those who share it.
+#[derive(Default)]
+struct Shared {
+    token_file: Option<PathBuf>,
+    feeds: Vec<Feed>,
+    waits: Vec<Duration>,
+}
+
 /// Opens the sources of cameras. `position` says how far the folder of a camera was counted.
 #[must_use]
 pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>, outside: &Outside) -> Open {
     let mut open = Open::default();
-    let mut servers: BTreeMap<SocketAddr, (Option<PathBuf>, Vec<(Feed, Duration)>)> = BTreeMap::new();
+    let mut servers: BTreeMap<SocketAddr, Shared> = BTreeMap::new();
     for CameraConfig { name, source, .. } in cameras {
         let mut begin = |place: String| {
-            let (feed, live) = live(Status::new(name.clone(), place), source.max_frame, outside.clone());
+            let limits = Limits { bytes: source.max_frame, pixels: source.max_pixels };
+            let (feed, live) = live(Status::new(name.clone(), place), limits, outside.clone());
             open.statuses.push(Arc::clone(live.status()));
             open.sources.push(FrameSource::Live(live));
             feed
@@ -81,11 +90,10 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
             }
             SourceKind::PushHttp { listen, token_file } => {
                 let feed = begin(format!("http://{listen}/{name}"));
-                servers
-                    .entry(*listen)
-                    .or_insert_with(|| (token_file.clone(), Vec::new()))
-                    .1
-                    .push((feed, source.timeout));
+                let server = servers.entry(*listen).or_default();
+                server.token_file.clone_from(token_file);
+                server.feeds.push(feed);
+                server.waits.push(source.timeout);
                 continue;
             }
             SourceKind::Snapshot(http) => (snapshot(http, source), begin(http.address.to_string())),
@@ -119,8 +127,7 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
         };
         open.fetchers.push(Fetcher { kind, feeds: vec![feed], outside: outside.clone() });
     }
-    for (listen, (token_file, feeds)) in servers {
-        let (feeds, waits): (Vec<Feed>, Vec<Duration>) = feeds.into_iter().unzip();
+    for (listen, Shared { token_file, feeds, waits }) in servers {
         let server = Server::new(listen, token_file, feeds.clone());
         open.fetchers.push(Fetcher { kind: Kind::Server(server, waits), feeds, outside: outside.clone() });
     }

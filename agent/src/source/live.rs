@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::huffman::with_tables;
 use super::jpeg_stream::Piece;
 use super::status::{Failure, Status};
+use super::weight::decoded_bytes;
 use super::{Candidate, Condition, Moment, Unusable};
 
 /// Frames that wait at most.
@@ -50,6 +51,15 @@ impl Outside {
             tracing::debug!("a source outlived its agent");
         }
     }
+}
+
+/// What a stranger's picture may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most bytes as it comes.
+    pub(super) bytes: usize,
+    /// Most pixels of three bytes; a picture that needs more bytes for each may have fewer of them.
+    pub(super) pixels: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +104,7 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 pub(super) struct Feed {
     queue: Arc<Mutex<Queue>>,
     status: Arc<Status>,
-    limit: usize,
+    limits: Limits,
     outside: Outside,
 }
 
@@ -102,7 +112,13 @@ impl Feed {
     /// Most bytes of a frame.
     #[must_use]
     pub(super) const fn limit(&self) -> usize {
-        self.limit
+        self.limits.bytes
+    }
+
+    /// Whether a picture would take more memory than allowed once it is decoded.
+    #[must_use]
+    pub(super) fn too_many_pixels(&self, picture: &[u8]) -> bool {
+        decoded_bytes(picture) > self.limits.pixels.saturating_mul(3)
     }
 
     /// How the source is.
@@ -127,7 +143,7 @@ impl Feed {
         let frame = Waiting { taken, picture: self.checked(piece) };
         self.status.delivered((self.outside.now)());
         let mut queue = lock(&self.queue);
-        while queue.frames.len() >= WAITING || queue.bytes > self.limit {
+        while queue.frames.len() >= WAITING || queue.bytes > self.limits.bytes {
             if queue.pop().is_none() {
                 break;
             }
@@ -143,7 +159,7 @@ impl Feed {
         let frame = Waiting { taken: now.wall, picture: self.checked(piece) };
         self.status.delivered(now);
         let mut queue = lock(&self.queue);
-        if queue.frames.len() >= WAITING || queue.bytes > self.limit {
+        if queue.frames.len() >= WAITING || queue.bytes > self.limits.bytes {
             return false;
         }
         queue.push(frame);
@@ -154,7 +170,7 @@ impl Feed {
     #[must_use]
     pub(super) fn full(&self) -> bool {
         let queue = lock(&self.queue);
-        queue.frames.len() >= WAITING || queue.bytes > self.limit
+        queue.frames.len() >= WAITING || queue.bytes > self.limits.bytes
     }
 
     /// An attempt failed.
@@ -165,8 +181,10 @@ impl Feed {
     fn checked(&self, piece: Piece) -> Result<Vec<u8>, Unusable> {
         match piece {
             Piece::Picture(bytes) if bytes.is_empty() => Err(Unusable::Empty),
-            Piece::Picture(bytes) if bytes.len() <= self.limit => Ok(with_tables(bytes)),
-            _ => Err(Unusable::TooLarge),
+            Piece::Picture(bytes) if bytes.len() > self.limits.bytes => Err(Unusable::TooLarge),
+            Piece::Picture(bytes) if self.too_many_pixels(&bytes) => Err(Unusable::TooManyPixels),
+            Piece::Picture(bytes) => Ok(with_tables(bytes)),
+            Piece::TooLarge => Err(Unusable::TooLarge),
         }
     }
 }
@@ -180,11 +198,11 @@ pub struct Live {
     idle_at: Option<UnixMillis>,
 }
 
-/// Both ends for one camera, for frames of at most `limit` bytes.
+/// Both ends for one camera.
 #[must_use]
-pub(super) fn live(status: Status, limit: usize, outside: Outside) -> (Feed, Live) {
+pub(super) fn live(status: Status, limits: Limits, outside: Outside) -> (Feed, Live) {
     let (queue, status) = (Arc::new(Mutex::default()), Arc::new(status));
-    let feed = Feed { queue: Arc::clone(&queue), status: Arc::clone(&status), limit, outside };
+    let feed = Feed { queue: Arc::clone(&queue), status: Arc::clone(&status), limits, outside };
     (feed, Live { queue, status, current: Vec::new(), idle_at: None })
 }
 
@@ -248,7 +266,11 @@ pub(super) mod tests {
 
     pub(in crate::source) fn pair(limit: usize) -> (watch::Sender<bool>, Feed, Live) {
         let (stop, outside) = outside();
-        let (feed, live) = live(Status::new(Name::parse("door").expect("a name"), "test".into()), limit, outside);
+        let (feed, live) = live(
+            Status::new(Name::parse("door").expect("a name"), "test".into()),
+            Limits { bytes: limit, pixels: 100 },
+            outside,
+        );
         (stop, feed, live)
     }
 
@@ -285,6 +307,10 @@ pub(super) mod tests {
             numbers.extend_from_slice(live.read());
         }
         assert_eq!(numbers, [92, 93, 94, 95, 96, 97, 98, 99]);
+        let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x0b\0\0\0\x0a\x08\x02\0\0\0";
+        let (_, other, mut bombed) = pair(100);
+        other.put(Piece::Picture(bomb.to_vec()));
+        assert_eq!(bombed.poll(at(0)).expect("some").condition, Condition::Unusable(Unusable::TooManyPixels));
         for _ in 0..100 {
             feed.put(Piece::Picture(vec![0; 10]));
             assert!(lock(&feed.queue).bytes <= 20);

@@ -28,6 +28,7 @@ mod snapshot;
 mod status;
 #[cfg(feature = "v4l2")]
 mod v4l2;
+mod weight;
 
 use std::time::Duration;
 
@@ -60,6 +61,9 @@ pub enum Unusable {
     /// More bytes than allowed: [`MAX_FILE_BYTES`] of a file, `max_frame` of a live source.
     #[error("it has more bytes than allowed")]
     TooLarge,
+    /// More memory to decode than a live source's picture may take; nothing was allocated for it.
+    #[error("it announces more pixels than allowed")]
+    TooManyPixels,
     /// The system does not let us read it.
     #[error("the file cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),
@@ -75,6 +79,7 @@ impl Unusable {
         match self {
             Self::Empty => "empty",
             Self::TooLarge => "too_large",
+            Self::TooManyPixels => "too_many_pixels",
             Self::Unreadable(_) => "unreadable",
             Self::NeverComplete => "never_complete",
         }

@@ -1,7 +1,7 @@
 //! Frames that somebody else brings: over HTTP, or over a socket of this machine.
 //!
 //! HTTP: `POST /CAMERA` with one picture as the body. Cameras with the same `listen` share a server. The answers: 202 it waits to be
-//! measured; 413 more bytes than allowed; 415 neither JPEG nor PNG; 503 too many wait, try again; 401, 404, 405, 408 as usual. What is
+//! measured; 413 more bytes or pixels than allowed; 415 neither JPEG nor PNG; 503 too many wait, try again; 401, 404, 405, 408 as usual. What is
 //! answered with 413 or 415 is counted as undecodable, what is answered with 503 is not counted.
 //!
 //! Socket: a connection carries any number of pictures, each behind its length as four bytes, the highest first. A connection that
@@ -161,6 +161,9 @@ async fn answer(request: Request<Incoming>, cameras: &BTreeMap<String, Camera>, 
     };
     let answer = match &picture {
         Piece::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the picture has more bytes than allowed\n"),
+        Piece::Picture(bytes) if camera.feed.too_many_pixels(bytes) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "the picture has more pixels than allowed\n")
+        }
         Piece::Picture(bytes) if looks_like_a_picture(bytes) => (StatusCode::ACCEPTED, "it waits to be measured\n"),
         Piece::Picture(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "neither a JPEG nor a PNG\n"),
     };

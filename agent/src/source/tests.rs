@@ -116,6 +116,9 @@ enum Answer {
     Repeat(Vec<u8>, Vec<u8>, Duration),
 }
 
+/// What a server does with every request.
+type Script = Box<dyn Fn() -> Answer + Send + Sync>;
+
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -236,7 +239,7 @@ async fn whatever_a_snapshot_server_answers_has_its_name_and_no_consequence() {
     let endless = || b"X-Endless: header\r\n".repeat(100);
     let chunk = [b"10000\r\n".as_slice(), &[7; 0x1_0000], b"\r\n"].concat();
     let chunked = http("200 OK\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked", b"");
-    let cases: Vec<(&str, Box<dyn Fn() -> Answer + Send + Sync>)> = vec![
+    let cases: Vec<(&str, Script)> = vec![
         ("http", Box::new(|| Answer::Close(Vec::new()))),
         ("status", Box::new(|| Answer::Close(http("404 Not Found\r\nContent-Length: 0", b"")))),
         (
@@ -365,7 +368,7 @@ async fn an_endless_answer_delivers_whatever_its_pictures_are() {
 
 #[tokio::test]
 async fn an_endless_answer_that_goes_wrong_has_the_name_of_what_went_wrong() {
-    let cases: Vec<(&str, Box<dyn Fn() -> Answer + Send + Sync>)> = vec![
+    let cases: Vec<(&str, Script)> = vec![
         ("stalled", Box::new(|| Answer::Hold(http(MULTIPART, &part(&jpeg(1, 16, 16)))))),
         (
             "stalled",

@@ -16,6 +16,8 @@ mod folders;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod supply_chain;
 #[cfg(test)]
 mod support;

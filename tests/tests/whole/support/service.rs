@@ -127,7 +127,7 @@ fn launch(root: &Path, data: &Path, config: &str) -> (Process, SocketAddr, Socke
     (process, quic, http)
 }
 
-/// An agent with one camera, and windows of one second.
+/// An agent with windows of one second.
 #[derive(Debug)]
 pub(crate) struct Agent {
     root: PathBuf,
@@ -148,13 +148,26 @@ impl Agent {
         frames: &Path,
         telemetry_port: u16,
     ) -> Self {
+        let camera = format!("[[camera]]\nname = \"door\"\nsource = {{ kind = \"directory\", path = {frames:?} }}\n");
+        Self::start_with(root, authority, identity, aggregator, site, &camera, telemetry_port)
+    }
+
+    /// Installs an identity and starts with these cameras, as the configuration file has them.
+    pub(crate) fn start_with(
+        root: &Path,
+        authority: &Authority,
+        identity: &Identity,
+        aggregator: SocketAddr,
+        site: &str,
+        cameras: &str,
+        telemetry_port: u16,
+    ) -> Self {
         let state = root.join(format!("agent-{site}"));
         authority.install(identity, &state);
         let telemetry = SocketAddr::from(([127, 0, 0, 1], telemetry_port));
         let config = format!(
             "site = {site:?}\ndevice = \"gw\"\nstate_dir = {state:?}\n[aggregator]\naddress = \"{aggregator}\"\n\
-             [window]\nlength = \"1s\"\n[telemetry]\nlisten = \"{telemetry}\"\n[[camera]]\nname = \"door\"\n\
-             source = {{ kind = \"directory\", path = {frames:?} }}\n"
+             [window]\nlength = \"1s\"\n[telemetry]\nlisten = \"{telemetry}\"\n{cameras}"
         );
         let name = format!("agent-{site}");
         let process = Process::start(root, &name, "driftglass-agent", "run", &config);
