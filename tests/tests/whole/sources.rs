@@ -83,7 +83,7 @@ fn real_programs_are_cameras_and_come_back_after_they_went() {
         .expect("ffmpeg (./run install-tools) can be started");
     assert!(made.success());
 
-    let (mjpeg_port, push_port) = (lasting_port(), lasting_port() + 1);
+    let (mjpeg_port, push_port) = (lasting_port(), lasting_port());
     let mjpeg = format!("http://127.0.0.1:{mjpeg_port}/");
     let serve = playing(pattern, &["-c", "copy", "-f", "mpjpeg", "-listen", "1", &mjpeg]);
     let copying = [&["ffmpeg"][..], &playing(pattern, &["-c", "copy", "-f", "mjpeg", "-"])].concat();

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -125,11 +126,13 @@ impl Drop for Process {
 
 /// A port that is free now and that the system hands out to nobody: for what must come back under its old address.
 ///
-/// Each test process looks from another place on, so that tests that run at the same time do not meet.
+/// Each test process looks from another place on, and each call from behind the last, so that tests that run at the same time do not
+/// meet and no test gets the same port twice.
 pub(crate) fn lasting_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
-    let begin = std::process::id().wrapping_mul(7);
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(7).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
     (0..COUNT)
         .map(|step| u16::try_from(FIRST + begin.wrapping_add(step) % COUNT).expect("below 65536"))
         .find(|&port| {
