@@ -266,4 +266,29 @@ mod tests {
         let storm = split(&[0xff, 0xd8].repeat(1000), 3).expect("beginnings");
         assert_eq!(storm.len(), 999);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_split_alike_however_it_is_cut(
+            bytes in proptest::collection::vec(
+                proptest::sample::select(&[0xff, 0xff, 0xff, 0xd8, 0xd9, 0xda, 0xe0, 0xd0, 0, 1, 2, 3, 9][..]), 0..600),
+            chunk in 1_usize..40,
+        ) {
+            let split = |chunk: usize| {
+                let (mut splitter, mut pieces) = (Splitter::new(100), Vec::new());
+                for bytes in bytes.chunks(chunk) {
+                    splitter.feed(bytes, &mut |piece| pieces.push(piece))?;
+                    assert!(splitter.picture.len() <= 100);
+                }
+                Ok::<_, NoPicture>(pieces)
+            };
+            let whole = split(600);
+            proptest::prop_assert_eq!(split(chunk), whole.clone());
+            for piece in whole.unwrap_or_default() {
+                if let Piece::Picture(picture) = piece {
+                    proptest::prop_assert!(picture.starts_with(&[0xff, 0xd8]) && picture.len() <= 100);
+                }
+            }
+        }
+    }
 }

@@ -341,4 +341,26 @@ mod tests {
         assert_eq!(parse(endless_delimiter.as_bytes(), 10), Err(Malformed::Header));
         assert_eq!(parse(b"<html>404</html>", 3), Ok(vec![]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_cut_into_the_same_parts_however_it_arrives(
+            words in proptest::collection::vec(
+                proptest::sample::select(&["--b", "\n", "\r\n", "\n\n", "Content-Length: 3\n", "Content-Length: 99999\n", "Content-Type: text/x\n", "abc", "-", "\u{1}"][..]),
+                0..120,
+            ),
+            chunk in 1_usize..40,
+        ) {
+            let body = words.concat();
+            let cut = |chunk: usize| {
+                let (mut parser, mut pieces) = (Parser::new(50), Vec::new());
+                for bytes in body.as_bytes().chunks(chunk) {
+                    parser.feed(bytes, &mut |piece| pieces.push(piece))?;
+                    assert!(parser.part.len() <= 50 + parser.delimiter.len() + 1 && parser.line.len() <= HEADER_BYTES);
+                }
+                Ok::<_, Malformed>(pieces)
+            };
+            proptest::prop_assert_eq!(cut(chunk), cut(body.len().max(1)));
+        }
+    }
 }

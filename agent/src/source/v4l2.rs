@@ -82,6 +82,10 @@ fn open(path: PathBuf, size: Option<(u32, u32)>) -> io::Result<ReadStream> {
 }
 
 /// Reads until no picture comes in time.
+#[expect(
+    deprecated,
+    reason = "what replaces it asks for unsafe code; the stream owns its descriptor and keeps it while it lives"
+)]
 async fn read(stream: ReadStream, feed: &Feed, wait: Duration) -> io::Result<()> {
     let mut stream = AsyncFd::with_interest(stream, Interest::READABLE)?;
     let mut deadline = Instant::now() + wait;
