@@ -46,13 +46,15 @@ pub(super) struct Splitter {
     state: State,
     picture: Vec<u8>,
     outside: usize,
+    /// Length of the last picture, and some.
+    usual: usize,
 }
 
 impl Splitter {
     /// For pictures of at most `limit` bytes.
     #[must_use]
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, state: State::Outside(false), picture: Vec::new(), outside: 0 }
+        Self { limit, state: State::Outside(false), picture: Vec::new(), outside: 0, usual: 0 }
     }
 
     /// Takes the next bytes, and hands on what they complete.
@@ -76,6 +78,13 @@ impl Splitter {
                 _ => 0,
             };
             if run > 0 {
+                let room = self.limit.saturating_sub(self.picture.len());
+                if run > room {
+                    // From the first byte that does not fit on, wherever the stream was cut.
+                    bytes = bytes.get(room..).unwrap_or_default();
+                    self.give_up(out);
+                    continue;
+                }
                 let (kept, rest) = bytes.split_at(run);
                 self.keep(kept, out);
                 bytes = rest;
@@ -148,6 +157,8 @@ impl Splitter {
 
     fn begin(&mut self) {
         self.picture.clear();
+        // In one piece, so that pictures do not scatter over the heap while they grow.
+        self.picture.reserve_exact(self.usual.min(self.limit));
         self.picture.extend_from_slice(&[0xff, 0xd8]);
         self.outside = 0;
         self.state = State::Between;
@@ -155,17 +166,22 @@ impl Splitter {
 
     fn keep(&mut self, bytes: &[u8], out: &mut impl FnMut(Piece)) {
         if self.picture.len() + bytes.len() > self.limit {
-            self.picture = Vec::new();
-            self.state = State::Outside(false);
-            out(Piece::TooLarge);
+            self.give_up(out);
         } else {
             self.picture.extend_from_slice(bytes);
         }
     }
 
+    fn give_up(&mut self, out: &mut impl FnMut(Piece)) {
+        self.picture = Vec::new();
+        self.state = State::Outside(false);
+        out(Piece::TooLarge);
+    }
+
     fn hand_on(&mut self, out: &mut impl FnMut(Piece)) {
         self.state = State::Outside(false);
         let picture = std::mem::take(&mut self.picture);
+        self.usual = picture.len() + picture.len() / 4;
         out(Piece::Picture(picture));
     }
 

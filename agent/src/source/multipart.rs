@@ -18,6 +18,9 @@ pub(super) const HEADER_LINES: usize = 64;
 /// Longest delimiter: 70 characters (RFC 2046), two dashes, and some for servers that count differently.
 const DELIMITER_BYTES: usize = 200;
 
+/// Room made for the first part.
+const FIRST: usize = 64 * 1024;
+
 /// Why a body cannot be followed any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
@@ -65,6 +68,8 @@ pub(super) struct Parser {
     text: bool,
     part: Vec<u8>,
     oversized: bool,
+    /// Length of the last part, and some.
+    usual: usize,
 }
 
 impl Parser {
@@ -82,6 +87,7 @@ impl Parser {
             text: false,
             part: Vec::new(),
             oversized: false,
+            usual: FIRST,
         }
     }
 
@@ -218,10 +224,15 @@ impl Parser {
         if line.is_empty() {
             self.part.clear();
             self.oversized = false;
-            self.state = match self.length {
-                Some(length) if length > 0 => State::Sized(length),
-                _ => State::Open(0),
+            // In one piece, so that parts of varying sizes do not scatter over the heap. What a header claims is not believed too early.
+            let (state, likely) = match self.length {
+                Some(length) if length > 0 => {
+                    (State::Sized(length), usize::try_from(length).unwrap_or(usize::MAX).min(2 * self.usual))
+                }
+                _ => (State::Open(0), self.usual),
             };
+            self.state = state;
+            self.part.reserve_exact(likely.min(self.limit));
         } else {
             self.lines += 1;
             if self.lines > HEADER_LINES {
@@ -254,6 +265,7 @@ impl Parser {
 
     fn hand_on(&mut self, out: &mut impl FnMut(Piece)) {
         let part = std::mem::take(&mut self.part);
+        self.usual = part.len() + part.len() / 4;
         if self.text {
             return;
         }
