@@ -57,7 +57,7 @@ impl Telemetry {
             Ok::<_, prometheus::Error>(gauge)
         };
         let source_up = IntGaugeVec::new(
-            Opts::new("driftglass_agent_source_up", "1 while a live source delivers pictures"),
+            Opts::new("driftglass_agent_source_up", "1 while pictures arrive, or the watched folder can be listed"),
             &["camera"],
         )?;
         registry.register(Box::new(source_up.clone()))?;
@@ -82,7 +82,7 @@ impl Telemetry {
             )?,
             source_failures: counters(
                 "driftglass_agent_source_failures_total",
-                "Attempts of a live source that failed, by reason",
+                "Attempts to get pictures that failed, by reason",
                 &["camera", "reason"],
             )?,
             source_up,
@@ -107,12 +107,12 @@ impl Telemetry {
         })
     }
 
-    /// Live sources whose states are shown from now on.
+    /// Sources whose states are shown from now on.
     pub fn watch(&mut self, sources: Vec<Arc<Status>>) {
         self.sources = sources;
     }
 
-    /// The live sources that do not deliver, a line each; nothing where all do.
+    /// The sources that do not deliver, a line each; nothing where all do.
     #[must_use]
     pub fn ailing(&self) -> String {
         let lines = self.sources.iter().filter_map(|source| match source.health() {

@@ -58,7 +58,7 @@ pub struct Open {
     pub sources: Vec<FrameSource>,
     /// What has to run for the live ones.
     pub fetchers: Vec<Fetcher>,
-    /// The states of the live ones.
+    /// Their states, in the same order.
     pub statuses: Vec<Arc<Status>>,
 }
 
@@ -85,7 +85,10 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
         };
         let (kind, feed) = match &source.kind {
             SourceKind::Directory { path, .. } => {
-                open.sources.push(FrameSource::Directory(Directory::watched(path.clone(), position(name))));
+                let status = Arc::new(Status::new(name.clone(), path.display().to_string()));
+                let folder = Directory::watched(path.clone(), position(name)).telling(Arc::clone(&status));
+                open.statuses.push(status);
+                open.sources.push(FrameSource::Directory(folder));
                 continue;
             }
             SourceKind::PushHttp { listen, token_file } => {

@@ -5,7 +5,7 @@
 //! the sampling rate leaves out need not be read.
 //!
 //! A folder is looked through by the pipeline itself. Everything else is live: a task fetches or receives frames, with its own time-outs
-//! and its own way back after a failure, and the pipeline takes them from a small waiting room ([`live`]). A live source cannot fail for
+//! and its own way back after a failure, and the pipeline takes them from a small waiting room ([`Live`]). A live source cannot fail for
 //! good: whatever is wrong is in its [`Status`], and it is tried again after a jittered delay.
 //!
 //! Deliberately absent in this release: inference sources.

@@ -1,4 +1,4 @@
-//! What is wrong with a live source, and since when: one truth for the log, the metrics and the health page.
+//! What is wrong with a source, and since when: one truth for the log, the metrics and the health page.
 //!
 //! Must hold: a line in the log is a change of state, never an attempt; a source that changes its state all the time has a few lines
 //! at once and then one a minute, with the number of those not shown; the reasons are a fixed set, so that metrics cannot grow; no
@@ -102,6 +102,14 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A watched folder that cannot be listed.
+    #[error("{path} cannot be listed: {error}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A camera of this machine.
     #[error("{path}: {error}")]
     Device {
@@ -132,6 +140,7 @@ impl Failure {
             Self::Start { .. } => "start",
             Self::Exited { .. } => "exited",
             Self::Listen { .. } => "listen",
+            Self::Folder { .. } => "folder",
             Self::Device { .. } => "device",
         }
     }
@@ -142,7 +151,7 @@ impl Failure {
 pub enum Health {
     /// No picture yet, and nothing has failed.
     Beginning,
-    /// Pictures come.
+    /// Pictures come, or would if anybody wrote them into the folder.
     Delivering,
     /// They don't, for this reason.
     Failed {
@@ -168,7 +177,7 @@ struct Inner {
     heard: Option<Duration>,
 }
 
-/// The state of one live source.
+/// The state of one source.
 #[derive(Debug)]
 pub struct Status {
     camera: Name,
@@ -232,6 +241,17 @@ impl Status {
         inner.health = Health::Delivering;
         if let Some(not_shown) = inner.line(now.elapsed) {
             tracing::info!(camera = %self.camera, source = %self.place, not_shown, "pictures arrive");
+        }
+    }
+
+    /// A folder could be listed.
+    pub fn listed(&self, now: Moment) {
+        let mut inner = self.inner();
+        let before = std::mem::replace(&mut inner.health, Health::Delivering);
+        if matches!(before, Health::Failed { .. })
+            && let Some(not_shown) = inner.line(now.elapsed)
+        {
+            tracing::info!(camera = %self.camera, source = %self.place, not_shown, "the folder is there");
         }
     }
 
