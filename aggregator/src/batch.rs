@@ -15,7 +15,7 @@ use driftglass_protocol::unit::{Fixed, Millis, UnixMillis};
 use statrs::distribution::{Binomial, DiscreteCDF};
 use thiserror::Error;
 
-use crate::baseline::{Allowance, Baseline, BaselineError, FeatureComparison, compare_allowing};
+use crate::baseline::{Allowance, Baseline, BaselineError, FeatureComparison, Tolerances, compare_allowing};
 use crate::decision::CountedWindow;
 use crate::diagnose::{Diagnosis, diagnose};
 use crate::evidence::fdr;
@@ -84,7 +84,7 @@ pub fn compare_batches(
     }
     let block = reference.len().div_ceil(BLOCKS);
     let blocks: Vec<CountedWindow> = reference.chunks(block).map(counted).collect();
-    let baseline = Baseline::learn(&blocks, BLOCKS / 2)?;
+    let baseline = Baseline::learn(&blocks, BLOCKS / 2, &Tolerances::CATALOGUE)?;
     let wander = wander(reference);
     let mut now = counted(current);
     now.window.merged = u32::try_from(current.len().div_ceil(block)).unwrap_or(u32::MAX);

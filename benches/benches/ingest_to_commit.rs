@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use driftglass_aggregator::baseline::Tolerances;
 use driftglass_aggregator::decision::{Core, Settings};
 use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
@@ -80,7 +81,12 @@ impl Fleet {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let store = EmbeddedStore::open(folder.path()).expect("opens");
         let reader = store.reader();
-        let settings = Settings { q: 0.05, epoch: Millis(86_400_000), learning: Millis(30 * 60_000) };
+        let settings = Settings {
+            q: 0.05,
+            epoch: Millis(86_400_000),
+            learning: Millis(30 * 60_000),
+            tolerances: Tolerances::CATALOGUE,
+        };
         let clock = || UnixMillis(1_800_000_000_000);
         let (writer, thread) =
             Writer::start(store, move || Core::new(settings), clock, writer::Settings::default()).expect("starts");

@@ -13,6 +13,7 @@
 pub mod feature;
 pub mod id;
 pub mod limit;
+pub mod projection;
 pub mod session;
 pub mod sketch;
 pub mod summary;

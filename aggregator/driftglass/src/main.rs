@@ -1,12 +1,13 @@
 //! `driftglass`: the operator's tool.
 //!
 //! It is the only program that knows both sides: the features of the agent and the statistics of the aggregator. Everything it
-//! says about a running fleet it asks over HTTP; `compare` and `demo` need no server.
+//! says about a running fleet it asks over HTTP; `compare`, `simulate` and `demo` need no server.
 
 mod client;
 mod compare;
 mod demo;
 mod exit;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Compare two folders of frames: has the camera's picture drifted, and why?
     Compare(compare::CompareArguments),
+    /// Simulate fleets where the truth is known: are the alerts true, and how soon do they come?
+    Simulate(simulate::SimulateArguments),
     /// List the cameras an aggregator knows.
     Cameras(client::ListArguments),
     /// List alerts.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(demo) => demo::run(&demo),
         Command::Compare(compare) => compare::run(&compare),
+        Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Cameras(list) => client::cameras(&list),
         Command::Alerts(list) => client::alerts(&list),
         Command::Completion { shell } => {

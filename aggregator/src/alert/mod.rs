@@ -3,6 +3,7 @@
 //! These are the values the core decides on and the store keeps; the HTTP interface has types of its own that are made from them.
 
 mod cause;
+pub mod severity;
 
 pub use cause::Cause;
 

@@ -87,13 +87,13 @@ fn compare_feature(
         window_design_effect: effect.for_window_of(frames / f64::from(merged.max(1))),
         baseline_design_effect: effect.for_pooled(),
         margin: margin.min(1.0),
-        tolerance: usize::from(spec.tolerance_bins) + extra.bins,
+        tolerance: usize::from(baseline.tolerance()) + extra.bins,
         circular,
     };
     let outcome = test.test(current.counts().as_slice(), normal.counts().as_slice()).ok()?;
     let (now, then) = (moments(spec, current), moments(spec, &normal));
     let shift = if circular { shorter_way(now.mean - then.mean) } else { now.mean - then.mean };
-    let tolerance = spec.axis.edge(usize::from(spec.tolerance_bins)) - spec.axis.edge(0);
+    let tolerance = spec.axis.edge(usize::from(baseline.tolerance())) - spec.axis.edge(0);
     Some(FeatureComparison {
         feature,
         distance: outcome.distance,

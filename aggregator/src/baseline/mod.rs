@@ -9,7 +9,14 @@
 //! Deliberately absent for now: seasons. One baseline covers day and night together, so its learning time must cover both.
 
 mod compare;
+mod grid;
+pub mod infrared;
+pub mod pooling;
 mod reference;
+pub mod slot;
+pub mod sun;
+pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
-pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS};
+pub use grid::{Grid, Reading, THRESHOLDS};
+pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS, Tolerances};

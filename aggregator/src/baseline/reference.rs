@@ -1,19 +1,46 @@
 //! Learning a baseline, and its stored form.
 
-use driftglass_protocol::feature::{COUNT, Feature};
+use driftglass_protocol::feature::{CATALOGUE, COUNT, Feature};
 use driftglass_protocol::limit::HISTOGRAM_BYTES;
 use driftglass_protocol::sketch::{EncodedHistogram, Histogram};
 use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::grid::{Grid, Reading, THRESHOLDS};
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
 use crate::evidence::tolerance_effect;
+use crate::evidence::whitening::{LENGTHS, Own, Variogram};
 use crate::stats::error::StatisticsError;
 
 /// Fewest windows a design effect can be estimated from without a penalty (design notes, §3: M ≥ 30).
 pub const MIN_WINDOWS: usize = 30;
+
+/// Shifts that nobody would act on, in bins, for each feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerances([u8; COUNT]);
+
+impl Tolerances {
+    /// Those of the catalogue.
+    pub const CATALOGUE: Self = {
+        let mut bins = [0; COUNT];
+        let mut number = 0;
+        while number < COUNT {
+            bins[number] = CATALOGUE[number].tolerance_bins;
+            number += 1;
+        }
+        Self(bins)
+    };
+    /// None: any shift is a change. What a simulation wants whose null hypothesis is exact.
+    pub const NONE: Self = Self([0; COUNT]);
+
+    /// That of one feature.
+    #[must_use]
+    pub const fn of(&self, feature: Feature) -> u8 {
+        self.0[feature.index()]
+    }
+}
 
 /// What is normal for one feature of one camera.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,8 +53,16 @@ pub struct FeatureBaseline {
     mean_size: f64,
     /// Windows it was measured on.
     windows: u32,
+    /// Shift in bins that counts as none.
+    tolerance: u8,
     /// Canonical encoding of the histogram.
     histogram: Vec<u8>,
+    /// Where its ranks lie.
+    grid: Grid,
+    /// How its windows' readings differ with the time between them.
+    shares: Variogram,
+    /// The same for the means of the readings.
+    levels: Variogram,
 }
 
 impl FeatureBaseline {
@@ -35,6 +70,45 @@ impl FeatureBaseline {
     #[must_use]
     pub fn feature(&self) -> Option<Feature> {
         Feature::from_number(self.feature)
+    }
+
+    /// Shift in bins that counts as none.
+    #[must_use]
+    pub const fn tolerance(&self) -> u8 {
+        self.tolerance
+    }
+
+    /// How a window differs from it on the scale of its ranks; `None` for a window without counts.
+    #[must_use]
+    pub fn read(&self, window: &Histogram) -> Option<Reading> {
+        self.grid.read(window.counts(), self.tolerance)
+    }
+
+    /// Variograms of its windows' readings and of their means.
+    #[must_use]
+    pub const fn variograms(&self) -> (&Variogram, &Variogram) {
+        (&self.shares, &self.levels)
+    }
+
+    /// What its own windows say of how they vary.
+    ///
+    /// A reading is never worth more than the frames of its window. Under a tolerance windows can look all alike; `M` of them still
+    /// support no probability below `1/(M+1)` for one more (the rank of an exchangeable window), so that a block is worth at most
+    /// `ln(2(M/L+1))/2` independent values, unless the design effect of whole distributions says more.
+    #[must_use]
+    pub fn own(&self) -> Own<'_> {
+        let frames = self.mean_size.max(1.0);
+        let mut floor = [1.0; LENGTHS.len()];
+        for (slot, length) in floor.iter_mut().zip(LENGTHS.map(f64::from)) {
+            let worth = if self.tolerance == 0 {
+                frames * length
+            } else {
+                let blocks = f64::from(self.windows) / length;
+                ((2.0 * (blocks + 1.0)).ln() / 2.0).max(frames / self.design_effect)
+            };
+            *slot = 1.0 / worth;
+        }
+        Own { shares: &self.shares, levels: &self.levels, windows: self.windows, floor }
     }
 
     /// How many frames one independent frame is worth.
@@ -70,6 +144,8 @@ pub struct Baseline {
     to: UnixMillis,
     /// One entry per feature that had values, ascending by wire number.
     features: Vec<FeatureBaseline>,
+    /// In how many independent directions the features move.
+    directions: f32,
 }
 
 /// Why there is no baseline.
@@ -93,7 +169,11 @@ impl Baseline {
     ///
     /// # Errors
     /// [`BaselineError::TooFewWindows`] below `min_windows`.
-    pub fn learn(windows: &[CountedWindow], min_windows: usize) -> Result<Self, BaselineError> {
+    pub fn learn(
+        windows: &[CountedWindow],
+        min_windows: usize,
+        tolerances: &Tolerances,
+    ) -> Result<Self, BaselineError> {
         let windows: Vec<&CountedWindow> = windows.iter().filter(|window| window.quality.frames > 0).collect();
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else {
             return Err(BaselineError::TooFewWindows { found: 0, needed: min_windows });
@@ -102,46 +182,29 @@ impl Baseline {
             return Err(BaselineError::TooFewWindows { found: windows.len(), needed: min_windows });
         }
 
-        let mut measured: Vec<(Feature, Histogram, DesignEffect)> = Vec::with_capacity(COUNT);
+        let mut features = Vec::with_capacity(COUNT);
+        let mut levels = Vec::with_capacity(COUNT);
         for feature in (0..=u8::MAX).map_while(Feature::from_number) {
-            let parts: Vec<&[u32; 256]> = windows
+            let parts: Vec<Option<&[u32; 256]>> = windows
                 .iter()
-                .filter_map(|window| window.histogram(feature).map(Histogram::counts))
-                .filter(|counts| counts.iter().any(|&count| count > 0))
+                .map(|window| window.histogram(feature).filter(|part| part.total() > 0).map(Histogram::counts))
                 .collect();
-            let mut pooled = Histogram::new();
-            for window in &windows {
-                if let Some(histogram) = window.histogram(feature) {
-                    pooled.merge_dense(histogram);
-                }
-            }
+            let seen = parts.iter().flatten().count();
             // A feature seen in a few windows only has no baseline: what it does normally is not known. Half of them will do, at a
             // price the design effect charges, because a camera's reference picture takes its first frames to learn.
-            if parts.len() >= min_windows / 2
-                && let Ok(effect) = effect(feature, &parts, &pooled)
+            if seen >= min_windows / 2
+                && let Some((baseline, level)) = FeatureBaseline::learn(feature, &parts, tolerances.of(feature))
             {
-                measured.push((feature, pooled, effect));
+                features.push(baseline);
+                levels.push(level);
             }
         }
-        let features = measured
-            .into_iter()
-            .map(|(feature, pooled, effect)| {
-                let mut bytes = [0; HISTOGRAM_BYTES];
-                let length = pooled.encode(&mut bytes);
-                FeatureBaseline {
-                    feature: feature.number(),
-                    design_effect: effect.value,
-                    mean_size: effect.mean_size,
-                    windows: u32::try_from(effect.windows).unwrap_or(u32::MAX),
-                    histogram: bytes.get(..length).unwrap_or_default().to_vec(),
-                }
-            })
-            .collect();
         Ok(Self {
             windows: u32::try_from(windows.len()).unwrap_or(u32::MAX),
             from: first.window.start,
             to: last.window.end(),
             features,
+            directions: directions(&levels),
         })
     }
 
@@ -161,6 +224,20 @@ impl Baseline {
     #[must_use]
     pub fn features(&self) -> &[FeatureBaseline] {
         &self.features
+    }
+
+    /// In how many independent directions its features move from window to window, at least 1.
+    #[must_use]
+    pub const fn directions(&self) -> f32 {
+        self.directions
+    }
+
+    /// How a window differs, feature by feature, ascending by wire number.
+    #[must_use]
+    pub fn read(&self, window: &CountedWindow) -> Vec<(u8, Reading)> {
+        let read =
+            |normal: &FeatureBaseline| Some((normal.feature, normal.read(window.histogram(normal.feature()?)?)?));
+        self.features.iter().filter_map(read).collect()
     }
 
     /// What is normal for one feature.
@@ -186,12 +263,77 @@ impl Baseline {
     }
 }
 
+impl FeatureBaseline {
+    /// From the windows that have the feature, and its mean reading in each window, for the directions.
+    fn learn(feature: Feature, parts: &[Option<&[u32; 256]>], tolerance: u8) -> Option<(Self, Vec<Option<f64>>)> {
+        let present: Vec<&[u32; 256]> = parts.iter().flatten().copied().collect();
+        let mut pooled = [0_u32; 256];
+        for part in &present {
+            for (slot, &count) in pooled.iter_mut().zip(*part) {
+                *slot = slot.saturating_add(count);
+            }
+        }
+        let effect = effect(feature, &present, &pooled, tolerance).ok()?;
+        let grid = Grid::of(&pooled)?;
+        let readings: Vec<Reading> = present.iter().filter_map(|part| grid.read(part, tolerance)).collect();
+        let means: Vec<f64> = readings.iter().map(mean).collect();
+        let strict = parts.iter().map(|part| part.and_then(|part| grid.read(part, 0)).as_ref().map(mean)).collect();
+        let mut histogram = Histogram::new();
+        histogram.set(&pooled);
+        let mut bytes = [0; HISTOGRAM_BYTES];
+        let length = histogram.encode(&mut bytes);
+        let baseline = Self {
+            feature: feature.number(),
+            design_effect: effect.value,
+            mean_size: effect.mean_size,
+            windows: u32::try_from(effect.windows).unwrap_or(u32::MAX),
+            tolerance,
+            histogram: bytes.get(..length).unwrap_or_default().to_vec(),
+            shares: Variogram::of_readings(&readings, grid.shares()),
+            levels: Variogram::of_levels(&means),
+            grid,
+        };
+        Some((baseline, strict))
+    }
+}
+
+fn mean(reading: &Reading) -> f64 {
+    reading.iter().map(|&difference| f64::from(difference)).sum::<f64>() / THRESHOLDS as f64
+}
+
+/// `F²/Σρ²` over all pairs of `F` features, with the correlations `ρ` of their steps from window to window: `F` for features that
+/// move independently, 1 where all move as one. A feature that never moved says nothing and counts as moving with every other.
+fn directions(levels: &[Vec<Option<f64>>]) -> f32 {
+    let steps: Vec<Vec<f64>> = levels
+        .iter()
+        .map(|levels| {
+            let steps: Vec<f64> =
+                levels.windows(2).map(|pair| pair[1].zip(pair[0]).map_or(0.0, |(b, a)| b - a)).collect();
+            let length = steps.iter().map(|step| step * step).sum::<f64>().sqrt();
+            if length > 1e-9 { steps.iter().map(|step| step / length).collect() } else { Vec::new() }
+        })
+        .collect();
+    let mut squares = 0.0;
+    for a in &steps {
+        for b in &steps {
+            let correlation: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            squares += if a.is_empty() || b.is_empty() { 1.0 } else { correlation * correlation };
+        }
+    }
+    let count = steps.len() as f64;
+    (count * count / squares.max(1.0)).max(1.0) as f32
+}
+
 /// Frames per independent frame: the smaller of what whole distributions and what distances beyond the tolerance say.
-fn effect(feature: Feature, windows: &[&[u32; 256]], pooled: &Histogram) -> Result<DesignEffect, StatisticsError> {
+fn effect(
+    feature: Feature,
+    windows: &[&[u32; 256]],
+    pooled: &[u32; 256],
+    tolerance: u8,
+) -> Result<DesignEffect, StatisticsError> {
     let mut effect = DesignEffect::from_histograms(windows)?;
-    let spec = feature.spec();
-    let tolerance = usize::from(spec.tolerance_bins);
-    let worth = tolerance_effect::effective_window(windows, pooled.counts(), tolerance, spec.axis.is_circular())?;
+    let circular = feature.spec().axis.is_circular();
+    let worth = tolerance_effect::effective_window(windows, pooled, usize::from(tolerance), circular)?;
     let strict = if effect.frozen { effect.mean_size } else { effect.value };
     effect.value = strict.min(effect.mean_size / worth).max(1.0);
     effect.frozen = false;

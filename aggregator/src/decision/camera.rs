@@ -1,60 +1,11 @@
 //! One camera: learning, then watched; its evidence within an epoch; its alert.
 
 use driftglass_protocol::feature::Feature;
-use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, FeatureComparison};
-use crate::evidence::process::{EvidenceProcess, MOST_WINDOWS, Supremum, device_evidence};
-
-/// Evidence gathered in one epoch. Reset at its end: the promise is made epoch by epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Evidence {
-    /// Number of the epoch, counted from 1970.
-    pub(super) epoch: i64,
-    /// One process per feature that was compared in this epoch, with the feature's wire number.
-    processes: Vec<(u8, EvidenceProcess)>,
-    /// Largest mean over features so far.
-    supremum: f64,
-}
-
-impl Evidence {
-    pub(super) const fn new(epoch: i64) -> Self {
-        Self { epoch, processes: Vec::new(), supremum: 1.0 }
-    }
-
-    /// Takes in one window that began at `start`. `horizon` is the number of windows in an epoch.
-    pub(super) fn observe(&mut self, comparisons: &[FeatureComparison], start: UnixMillis, horizon: u32) {
-        for comparison in comparisons {
-            let number = comparison.feature.number();
-            if !self.processes.iter().any(|(feature, _)| *feature == number)
-                && let Ok(process) = EvidenceProcess::new(horizon.clamp(1, MOST_WINDOWS))
-            {
-                self.processes.push((number, process));
-            }
-            if let Some((_, process)) = self.processes.iter_mut().find(|(feature, _)| *feature == number) {
-                process.observe(comparison.p, start.0.cast_unsigned());
-            }
-        }
-        let mut supremum = self.supremum();
-        supremum.observe(device_evidence(self.processes.iter().map(|(_, process)| process.evidence())));
-        self.supremum = supremum.value();
-    }
-
-    /// Largest mean over features so far; its inverse is an anytime-valid p-value (Ville's inequality).
-    pub(super) const fn supremum(&self) -> Supremum {
-        Supremum::resume(self.supremum)
-    }
-
-    /// Start of the first window in which the feature with the strongest evidence differed.
-    pub(super) fn onset(&self) -> Option<UnixMillis> {
-        self.processes
-            .iter()
-            .max_by(|(_, a), (_, b)| a.evidence().total_cmp(&b.evidence()))
-            .and_then(|(_, process)| process.began().or(process.peak_began()))
-            .map(|start| UnixMillis(start.cast_signed()))
-    }
-}
+use crate::baseline::{Baseline, FeatureComparison, Reading};
+use crate::evidence::site::CameraEvidence;
 
 /// What of an alert decides whether it is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,6 +38,14 @@ impl OpenAlert {
     }
 }
 
+/// A window of one camera, read against its baseline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    pub(super) start: UnixMillis,
+    pub(super) length: Millis,
+    pub(super) readings: Vec<(u8, Reading)>,
+}
+
 /// Where a camera stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct CameraState {
@@ -98,8 +57,10 @@ pub(super) struct CameraState {
     pub(super) baseline_version: u32,
     /// Start of the newest window seen.
     pub(super) newest: UnixMillis,
-    /// Evidence of the current epoch.
-    pub(super) evidence: Evidence,
+    /// Windows that wait for those of the other cameras of the site, oldest first.
+    pub(super) waiting: Vec<Waiting>,
+    /// Evidence of the current epoch; none while learning.
+    pub(super) evidence: Option<CameraEvidence>,
     /// The alert of this camera, if one was raised and its epoch is not over.
     pub(super) alert: Option<OpenAlert>,
 }
@@ -119,7 +80,8 @@ impl Camera {
                 learning_windows: 0,
                 baseline_version: 0,
                 newest: since,
-                evidence: Evidence::new(i64::MIN),
+                waiting: Vec::new(),
+                evidence: None,
                 alert: None,
             },
             baseline: None,

@@ -1,28 +1,41 @@
-//! The loop over windows: learn, compare, gather, discover, name.
+//! The loop over windows: learn, read, wait for the site, gather, discover, name.
 //!
-//! The promise: of the camera alerts raised in one epoch, the expected share that is false is at most q. How it is kept:
-//! each window gives a p-value per feature; each feature an e-process over the epoch; each camera the mean of its e-processes;
-//! its running maximum M the anytime p-value 1/M; and Benjamini-Hochberg over all K cameras known in the epoch decides. M never
-//! falls within an epoch, so the alerts raised in it are exactly the discoveries at its end.
+//! The promise: of the camera alerts raised in one epoch, the expected share that is false is at most q. How it is kept: the
+//! windows of a site are judged together ([`crate::evidence::site`]), and each camera gathers evidence M that under the null
+//! hypothesis begins at 1 and expects never to grow; its running maximum gives the anytime p-value 1/M; and Benjamini-Hochberg
+//! over all K cameras known in the epoch decides. The maximum never falls within an epoch, so the alerts raised in it are exactly
+//! the discoveries at its end.
 //!
 //! K counts every camera ever seen, also those still learning and those that are silent: silence must not lower a threshold.
 //!
-//! Deliberately absent for now: peers and whole-site causes, so weather that hits a site is alerted camera by camera.
+//! **Cut-off.** A window of a site is judged when all its cameras have sent theirs, or at the latest when one camera is
+//! [`PATIENCE`] windows ahead. A window that comes later than that is counted and stored, and is no evidence.
+//!
+//! Deliberately absent for now: whole-site, model and fleet causes as alerts of their own. They raise none camera by camera either
+//! where a site has enough cameras to tell.
 
 use std::collections::BTreeMap;
 
-use driftglass_protocol::id::CameraId;
+use driftglass_protocol::id::{CameraId, Name};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use thiserror::Error;
 
-use super::camera::{Camera, CameraState, Evidence, OpenAlert};
+use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::{Change, CountedWindow, History};
 use crate::alert::{Alert, AlertState, HistoryEntry, MovedFeature, Scope};
-use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, compare};
+use crate::baseline::{Baseline, BaselineError, FeatureBaseline, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
 use crate::evidence::fdr;
+use crate::evidence::site::{self, CameraEvidence, Member, Stream};
+use crate::evidence::whitening::{Calibration, LENGTHS, Pool};
 use crate::ledger::Decide;
 
+/// Windows a site's fastest camera may be ahead before the others are no longer waited for.
+const PATIENCE: u64 = 2;
+/// Most windows of one camera that wait; the oldest goes first.
+const WAITING_MAX: usize = 4;
+/// Most windows of an epoch.
+const MOST_WINDOWS: u32 = 1 << 20;
 /// Most windows a baseline is taken from: a day of minutes.
 const LEARNING_WINDOWS_MAX: usize = 1_500;
 /// Most windows since the change that are pooled to name the fault.
@@ -39,6 +52,8 @@ pub struct Settings {
     pub epoch: Millis,
     /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
     pub learning: Millis,
+    /// Shifts that count as none.
+    pub tolerances: Tolerances,
 }
 
 /// Why stored state cannot be used.
@@ -66,7 +81,9 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
-    cameras: BTreeMap<CameraId, Camera>,
+    sites: BTreeMap<Name, BTreeMap<CameraId, Camera>>,
+    /// What the baselines of all cameras say of each feature's memory, by wire number.
+    pools: BTreeMap<u8, Pool>,
     alerts: BTreeMap<u64, Alert>,
     next_alert_id: u64,
 }
@@ -75,7 +92,17 @@ impl Core {
     /// A core that knows no camera yet.
     #[must_use]
     pub const fn new(settings: Settings) -> Self {
-        Self { settings, cameras: BTreeMap::new(), alerts: BTreeMap::new(), next_alert_id: 1 }
+        Self { settings, sites: BTreeMap::new(), pools: BTreeMap::new(), alerts: BTreeMap::new(), next_alert_id: 1 }
+    }
+
+    /// Cameras known: the hypotheses of an epoch.
+    #[must_use]
+    pub fn cameras(&self) -> usize {
+        self.sites.values().map(BTreeMap::len).sum()
+    }
+
+    fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
+        self.sites.get_mut(&id.device.site)?.get_mut(id)
     }
 }
 
@@ -92,7 +119,10 @@ impl Decide for Core {
             ),
             None => None,
         };
-        self.cameras.insert(camera, Camera { state, baseline });
+        if let Some(baseline) = &baseline {
+            pool(&mut self.pools, baseline);
+        }
+        self.sites.entry(camera.device.site.clone()).or_default().insert(camera, Camera { state, baseline });
         Ok(())
     }
 
@@ -112,8 +142,9 @@ impl Decide for Core {
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
         let start = window.window.start;
-        let known = self.cameras.contains_key(id);
-        let camera = self.cameras.entry(id.clone()).or_insert_with(|| Camera::new(start));
+        let site = self.sites.entry(id.device.site.clone()).or_default();
+        let known = site.contains_key(id);
+        let camera = site.entry(id.clone()).or_insert_with(|| Camera::new(start));
         // A window that is not newer than its camera's newest is too late to be evidence; it is counted and changes nothing here.
         if window.quality.frames == 0 || (known && start <= camera.state.newest) {
             return Ok(if known { Vec::new() } else { vec![kept(id, camera)] });
@@ -121,63 +152,73 @@ impl Decide for Core {
         camera.state.newest = start;
 
         let Some(baseline) = &camera.baseline else {
-            return learn(self.settings, id, camera, window, history);
+            return learn(self.settings, &mut self.pools, id, camera, window, history);
         };
-        let comparisons = compare(window, baseline);
-        let mut changes = self.gather(id, window, &comparisons, history)?;
-        if let Some(camera) = self.cameras.get(id) {
-            changes.push(kept(id, camera));
+        let waiting = &mut camera.state.waiting;
+        if waiting.len() >= WAITING_MAX {
+            waiting.remove(0);
         }
+        waiting.push(Waiting { start, length: window.window.length, readings: baseline.read(window) });
+        let comparisons = camera.state.alert.is_some().then(|| compare(window, baseline));
+        let mut changes: Vec<Change> = comparisons
+            .and_then(|comparisons| self.follow(id, window.window.end(), &comparisons))
+            .into_iter()
+            .collect();
+        changes.extend(self.gather(id, window, history)?);
         Ok(changes)
     }
 }
 
 impl Core {
-    /// Adds a window to the evidence and moves alerts.
+    /// Judges the windows of a site that are due, and raises what is discovered.
     fn gather<H: History>(
         &mut self,
         id: &CameraId,
         window: &CountedWindow,
-        comparisons: &[FeatureComparison],
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
-        let mut changes = Vec::new();
-        let (start, end) = (window.window.start, window.window.end());
-        let epoch = start.0.div_euclid(i64::from(self.settings.epoch.0.max(1)));
-        let horizon = (self.settings.epoch.0 / window.window.length.0.max(1)).max(1);
-        let Some(camera) = self.cameras.get_mut(id) else { return Ok(changes) };
-        if camera.state.evidence.epoch != epoch {
-            camera.state.evidence = Evidence::new(epoch);
-            // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
-            camera.state.alert.take_if(|alert| alert.resolved);
+        let (mut touched, mut grown) = (false, None);
+        if let Some(site) = self.sites.get_mut(&id.device.site) {
+            while let Some((start, length)) = due(site) {
+                touched = true;
+                if judge(self.settings, &self.pools, site, start, length) {
+                    grown = Some(epoch_of(self.settings, start));
+                }
+            }
         }
-        let before = camera.state.evidence.supremum().value();
-        camera.state.evidence.observe(comparisons, start, horizon);
-        let evidence = camera.state.evidence.supremum().value();
-
-        if camera.state.alert.is_some() {
-            changes.extend(self.follow(id, end, comparisons));
-        } else if evidence > before && evidence * self.settings.q >= 1.0 {
+        let mut changes = Vec::new();
+        if let Some(epoch) = grown {
             for discovered in self.discoveries(epoch) {
                 changes.extend(self.raise(&discovered, (id, window), history)?);
             }
+        }
+        if let Some(site) = self.sites.get(&id.device.site) {
+            let moved = site.iter().filter(|(other, camera)| *other == id || (touched && camera.baseline.is_some()));
+            changes.extend(moved.map(|(id, camera)| kept(id, camera)));
         }
         Ok(changes)
     }
 
     /// Cameras that Benjamini-Hochberg discovers in an epoch and that have no alert yet.
     fn discoveries(&self, epoch: i64) -> Vec<CameraId> {
-        let tested: Vec<(&CameraId, &Camera)> =
-            self.cameras.iter().filter(|(_, camera)| camera.state.evidence.epoch == epoch).collect();
-        let p: Vec<f64> = tested.iter().map(|(_, camera)| camera.state.evidence.supremum().anytime_p()).collect();
-        let Ok(discovered) = fdr::benjamini_hochberg_of(self.cameras.len(), &p, self.settings.q) else {
+        let tested: Vec<(&CameraId, &Camera, f64)> = self
+            .sites
+            .values()
+            .flatten()
+            .filter_map(|(id, camera)| {
+                let evidence = camera.state.evidence.as_ref().filter(|evidence| evidence.epoch == epoch)?;
+                Some((id, camera, 1.0 / evidence.supremum))
+            })
+            .collect();
+        let p: Vec<f64> = tested.iter().map(|(.., p)| *p).collect();
+        let Ok(discovered) = fdr::benjamini_hochberg_of(self.cameras(), &p, self.settings.q) else {
             return Vec::new();
         };
         tested
             .into_iter()
             .zip(discovered.rejected)
-            .filter(|((_, camera), rejected)| *rejected && camera.state.alert.is_none())
-            .map(|((id, _), _)| id.clone())
+            .filter(|((_, camera, _), rejected)| *rejected && camera.state.alert.is_none())
+            .map(|((id, ..), _)| id.clone())
             .collect()
     }
 
@@ -189,10 +230,18 @@ impl Core {
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
         let at = newest.1.window.end();
-        let Some(camera) = self.cameras.get_mut(id) else { return Ok(Vec::new()) };
-        let (Some(baseline), Some(onset)) = (&camera.baseline, camera.state.evidence.onset()) else {
+        let (epoch_length, cameras) = (i64::from(self.settings.epoch.0.max(1)), self.cameras());
+        let Some(camera) = self.camera_mut(id) else { return Ok(Vec::new()) };
+        let (Some(baseline), Some(evidence)) = (&camera.baseline, &camera.state.evidence) else {
             return Ok(Vec::new());
         };
+        // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
+        let span = epoch_length / i64::from(evidence.horizon.max(1));
+        let onset = evidence.onset().map_or_else(
+            || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
+            |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
+        );
+        let supremum = evidence.supremum;
         let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {
             windows.push(newest.1.clone());
@@ -204,11 +253,8 @@ impl Core {
         let number = self.next_alert_id;
         self.next_alert_id = number.saturating_add(1);
         let note = format!(
-            "evidence {:.0} against {} cameras at q = {}: {}",
-            camera.state.evidence.supremum().value(),
-            self.cameras.len(),
-            self.settings.q,
-            diagnosis.explanation
+            "evidence {supremum:.0} against {cameras} cameras at q = {}: {}",
+            self.settings.q, diagnosis.explanation
         );
         let alert = Alert {
             id: number,
@@ -223,7 +269,7 @@ impl Core {
             history: vec![entry(at, AlertState::Alerting, note)],
         };
         let mut changes = Vec::new();
-        if let Some(camera) = self.cameras.get_mut(id) {
+        if let Some(camera) = self.camera_mut(id) {
             let features = alert.features.iter().map(|moved: &MovedFeature| (moved.feature, moved.distance)).collect();
             camera.state.alert = Some(OpenAlert { id: number, features, streak: 0, resolved: false });
             changes.push(kept(id, camera));
@@ -235,7 +281,7 @@ impl Core {
 
     /// Resolves an alert whose camera is as before, and opens it again when the change is back within the same epoch.
     fn follow(&mut self, id: &CameraId, at: UnixMillis, comparisons: &[FeatureComparison]) -> Option<Change> {
-        let open = self.cameras.get_mut(id)?.state.alert.as_mut()?;
+        let open = self.sites.get_mut(&id.device.site)?.get_mut(id)?.state.alert.as_mut()?;
         let streak = open.observe(comparisons);
         let (state, note) = if !open.resolved && streak == STREAK {
             (AlertState::Resolved, format!("as before for {STREAK} windows"))
@@ -252,9 +298,90 @@ impl Core {
     }
 }
 
+/// The oldest window of a site that need not wait any longer: its start and length.
+fn due(site: &BTreeMap<CameraId, Camera>) -> Option<(UnixMillis, Millis)> {
+    let oldest = site.values().filter_map(|camera| camera.state.waiting.first()).min_by_key(|waiting| waiting.start)?;
+    let (start, length) = (oldest.start, oldest.length);
+    let patience = PATIENCE * u64::from(length.0);
+    let watched = || site.values().filter(|camera| camera.baseline.is_some());
+    let newest = watched().map(|camera| camera.state.newest).max()?;
+    let complete = watched()
+        // A camera that has been silent for longer than that is not waited for.
+        .filter(|camera| camera.state.newest >= start || start.since(camera.state.newest) <= patience)
+        .all(|camera| camera.state.newest >= start);
+    (complete || newest.since(start) >= patience).then_some((start, length))
+}
+
+/// Takes in the windows of a site that began at `start`. Says whether a camera without an alert has gained evidence that could
+/// matter.
+fn judge(
+    settings: Settings,
+    pools: &BTreeMap<u8, Pool>,
+    site: &mut BTreeMap<CameraId, Camera>,
+    start: UnixMillis,
+    length: Millis,
+) -> bool {
+    let epoch = epoch_of(settings, start);
+    let horizon = (settings.epoch.0 / length.0.max(1)).clamp(1, MOST_WINDOWS);
+    let since = start.0 - epoch * i64::from(settings.epoch.0.max(1));
+    let window = u32::try_from(since / i64::from(length.0.max(1))).unwrap_or(0);
+    let mut readings = Vec::with_capacity(site.len());
+    for camera in site.values_mut() {
+        let waiting = &mut camera.state.waiting;
+        let due = waiting.first().is_some_and(|first| first.start == start);
+        readings.push(if due { waiting.remove(0).readings } else { Vec::new() });
+        let current = camera.state.evidence.as_ref().is_some_and(|e| e.epoch == epoch && e.horizon == horizon);
+        if let (false, Some(baseline)) = (current, &camera.baseline) {
+            let before = camera.state.evidence.take();
+            let streams =
+                baseline.features().iter().filter_map(|normal| stream(normal, pools, before.as_ref())).collect();
+            camera.state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()));
+            // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
+            camera.state.alert.take_if(|alert| alert.resolved);
+        }
+    }
+    let mut members = Vec::with_capacity(site.len());
+    let mut before = Vec::with_capacity(site.len());
+    for (camera, readings) in site.values_mut().zip(&readings) {
+        if let Some(evidence) = &mut camera.state.evidence {
+            before.push((evidence.supremum, camera.state.alert.is_some()));
+            members.push(Member { evidence, readings });
+        }
+    }
+    site::observe(&mut members, window);
+    members.iter().zip(before).any(|(member, (before, alerted))| {
+        let supremum = member.evidence.supremum;
+        !alerted && supremum > before && supremum * settings.q >= 1.0
+    })
+}
+
+/// A stream of the new epoch, with the calibration the fleet gives it now.
+fn stream(normal: &FeatureBaseline, pools: &BTreeMap<u8, Pool>, before: Option<&CameraEvidence>) -> Option<Stream> {
+    let feature = normal.feature()?;
+    let number = feature.number();
+    let calibration = Calibration::new(pools.get(&number)?.memory(), &normal.own());
+    let before = before.and_then(|before| before.streams.iter().find(|stream| stream.feature == number));
+    Some(Stream::new(number, feature.spec().axis.is_circular(), calibration, before))
+}
+
+fn epoch_of(settings: Settings, start: UnixMillis) -> i64 {
+    start.0.div_euclid(i64::from(settings.epoch.0.max(1)))
+}
+
+/// Adds a baseline to what is known of the features' memory.
+fn pool(pools: &mut BTreeMap<u8, Pool>, baseline: &Baseline) {
+    for normal in baseline.features() {
+        if let Some(feature) = normal.feature() {
+            let (shares, levels) = normal.variograms();
+            pools.entry(feature.number()).or_default().add(shares, levels);
+        }
+    }
+}
+
 /// Counts a window towards the baseline and takes the baseline when there are enough.
 fn learn<H: History>(
     settings: Settings,
+    pools: &mut BTreeMap<u8, Pool>,
     id: &CameraId,
     camera: &mut Camera,
     window: &CountedWindow,
@@ -267,7 +394,7 @@ fn learn<H: History>(
     if long_enough && state.learning_windows as usize >= MIN_WINDOWS {
         let mut windows = history.windows(id, state.learning_since, LEARNING_WINDOWS_MAX)?;
         windows.push(window.clone());
-        if let Ok(baseline) = Baseline::learn(&windows, MIN_WINDOWS)
+        if let Ok(baseline) = Baseline::learn(&windows, MIN_WINDOWS, &settings.tolerances)
             && let Ok(bytes) = baseline.to_bytes()
         {
             state.baseline_version += 1;
@@ -277,6 +404,7 @@ fn learn<H: History>(
                 learned_at: window.window.end(),
                 baseline: bytes,
             });
+            pool(pools, &baseline);
             camera.baseline = Some(baseline);
         }
     }

@@ -12,6 +12,7 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::{Change, Core, CountedWindow, History, Settings};
 use crate::alert::{Alert, AlertState};
+use crate::baseline::Tolerances;
 use crate::ledger::Decide;
 
 const MINUTE: u32 = 60_000;
@@ -41,7 +42,12 @@ impl History for Stored<'_> {
 }
 
 fn settings() -> Settings {
-    Settings { q: 0.05, epoch: Millis(24 * 60 * MINUTE), learning: Millis(40 * MINUTE) }
+    Settings {
+        q: 0.05,
+        epoch: Millis(24 * 60 * MINUTE),
+        learning: Millis(40 * MINUTE),
+        tolerances: Tolerances::CATALOGUE,
+    }
 }
 
 fn id(number: usize) -> CameraId {

@@ -19,6 +19,7 @@ use super::quic::{self, BindError, Shared};
 use super::stopwatch::TimedCore;
 use super::systemd;
 use crate::api::{Api, router};
+use crate::baseline::Tolerances;
 use crate::config::Config;
 use crate::decision::{Core, Settings};
 use crate::ingest::Connections;
@@ -193,7 +194,12 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
 
 fn core_settings(config: &Config) -> Settings {
     let millis = |duration: Duration| Millis(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX));
-    Settings { q: config.q(), epoch: millis(config.epoch()), learning: millis(config.learning()) }
+    Settings {
+        q: config.q(),
+        epoch: millis(config.epoch()),
+        learning: millis(config.learning()),
+        tolerances: Tolerances::CATALOGUE,
+    }
 }
 
 fn create_data_dir(path: &Path) -> Result<(), ServeError> {

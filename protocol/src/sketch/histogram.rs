@@ -83,6 +83,11 @@ impl Histogram {
         }
     }
 
+    /// Takes over the count of every bin.
+    pub const fn set(&mut self, counts: &[u32; BINS]) {
+        self.counts = *counts;
+    }
+
     /// The count of every bin.
     #[must_use]
     pub const fn counts(&self) -> &[u32; BINS] {

@@ -1,0 +1,139 @@
+//! A baseline seen on the scale of its own ranks: up to fifteen thresholds that cut it into equal shares.
+//!
+//! On this scale cameras with quite different pictures can be compared and averaged (the probability integral transform): a
+//! reading says at each threshold how much larger a share of the window lies at or below it than of the baseline. Evaluating a
+//! distance at fixed thresholds only can make it smaller than Kolmogorov-Smirnov's D, so what is valid for D stays valid.
+//!
+//! A tolerance of `t` bins is a dead zone: a share counts as gone only if it lies more than `t` bins beyond its threshold.
+
+use driftglass_protocol::limit::BINS;
+use serde::{Deserialize, Serialize};
+
+/// Thresholds of a grid.
+pub const THRESHOLDS: usize = 15;
+
+/// Differences of cumulated shares, window minus baseline, one per threshold, in −1..1.
+pub type Reading = [f32; THRESHOLDS];
+
+/// Where a baseline's ranks lie.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grid {
+    bins: [u8; THRESHOLDS],
+    shares: [f32; THRESHOLDS],
+}
+
+impl Grid {
+    /// The grid of a baseline; `None` for one without counts.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "shares are kept in single precision"
+    )]
+    pub fn of(counts: &[u32; BINS]) -> Option<Self> {
+        let total: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+        if total == 0 {
+            return None;
+        }
+        let (mut bins, mut shares) = ([u8::MAX; THRESHOLDS], [1.0; THRESHOLDS]);
+        let (mut below, mut next) = (0_u64, 0);
+        for (bin, &count) in (0..=u8::MAX).zip(counts) {
+            below += u64::from(count);
+            while next < THRESHOLDS && below * (THRESHOLDS as u64 + 1) >= (next as u64 + 1) * total {
+                bins[next] = bin;
+                shares[next] = (below as f64 / total as f64) as f32;
+                next += 1;
+            }
+        }
+        Some(Self { bins, shares })
+    }
+
+    /// Share of the baseline at or below each threshold.
+    #[must_use]
+    pub const fn shares(&self) -> &[f32; THRESHOLDS] {
+        &self.shares
+    }
+
+    /// How a window differs, with a dead zone of `tolerance` bins; `None` for a window without counts.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of a window are small, and shares are kept in single precision"
+    )]
+    pub fn read(&self, counts: &[u32; BINS], tolerance: u8) -> Option<Reading> {
+        let mut cumulative = [0_u32; BINS];
+        let mut below = 0_u32;
+        for (slot, &count) in cumulative.iter_mut().zip(counts) {
+            below = below.saturating_add(count);
+            *slot = below;
+        }
+        if below == 0 {
+            return None;
+        }
+        let share = |bin: usize| cumulative[bin.min(BINS - 1)] as f32 / below as f32;
+        let mut reading = [0.0; THRESHOLDS];
+        for ((slot, &bin), &normal) in reading.iter_mut().zip(&self.bins).zip(&self.shares) {
+            let (bin, tolerance) = (usize::from(bin), usize::from(tolerance));
+            let low = if bin >= tolerance { share(bin - tolerance) } else { 0.0 };
+            let high = share(bin + tolerance);
+            *slot = if low > normal {
+                low - normal
+            } else if high < normal {
+                high - normal
+            } else {
+                0.0
+            };
+        }
+        Some(reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around(middle: usize) -> [u32; BINS] {
+        let mut counts = [0; BINS];
+        for (bin, slot) in counts.iter_mut().enumerate().skip(middle - 16).take(32) {
+            *slot = u32::try_from(1 + bin % 3).expect("small");
+        }
+        counts
+    }
+
+    #[test]
+    fn a_window_like_the_baseline_reads_as_nothing() {
+        let grid = Grid::of(&around(100)).expect("counts");
+        let reading = grid.read(&around(100), 0).expect("counts");
+        assert!(reading.iter().all(|difference| difference.abs() < 1e-6), "{reading:?}");
+    }
+
+    #[test]
+    fn a_shift_upwards_takes_shares_away_from_below_and_one_within_the_tolerance_does_not() {
+        let grid = Grid::of(&around(100)).expect("counts");
+        let reading = grid.read(&around(108), 0).expect("counts");
+        assert!(reading.iter().all(|&difference| difference <= 0.0) && reading[7] < -0.1, "{reading:?}");
+        let tolerated = grid.read(&around(108), 9).expect("counts");
+        assert!(tolerated.iter().all(|difference| difference.abs() < 0.04), "{tolerated:?}");
+        let beyond = grid.read(&around(150), 9).expect("counts");
+        assert!(beyond.iter().zip(grid.shares()).all(|(difference, share)| (difference + share).abs() < 1e-6));
+        let below = grid.read(&around(40), 9).expect("counts");
+        assert!(below.iter().zip(grid.shares()).all(|(difference, share)| (difference - (1.0 - share)).abs() < 1e-6));
+    }
+
+    #[test]
+    fn the_distance_on_the_grid_never_exceeds_kolmogorov_and_smirnov_s() {
+        for shift in [0_usize, 1, 5, 9, 40] {
+            let (normal, window) = (around(60), around(60 + shift));
+            let on_grid = Grid::of(&normal).expect("counts").read(&window, 0).expect("counts");
+            let largest = on_grid.iter().fold(0.0_f64, |most, difference| most.max(f64::from(difference.abs())));
+            let exact = crate::stats::binned::kolmogorov_smirnov(&window[..], &normal[..], 0).expect("counts");
+            assert!(largest <= exact + 1e-6 && largest > 0.9 * exact - 1e-6, "{shift}: {largest} of {exact}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_count_gives_no_grid_and_no_reading() {
+        assert!(Grid::of(&[0; BINS]).is_none());
+        assert!(Grid::of(&around(100)).expect("counts").read(&[0; BINS], 4).is_none());
+    }
+}

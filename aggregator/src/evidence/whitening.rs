@@ -1,0 +1,292 @@
+//! How a camera's level wanders from window to window, and what that leaves of a window as evidence.
+//!
+//! A camera's windows are not independent: light, weather and traffic give each stretch of time a level of its own. Holding such
+//! windows against a baseline one by one, as if each were news, raises false alarms however the single test is calibrated. Three
+//! steps make them news:
+//!
+//! 1. **Memory.** The variogram `γ(k) = ½·E(x_{t+k} − x_t)²` of the baseline windows' readings is modelled as a nugget (what is new
+//!    in every window) and a wander that forgets with factor φ per window: `γ(k) = nugget + sill·(1 − φᵏ)`. A variogram needs no
+//!    mean, so unlike an autocorrelation it is not biased by the short baseline it comes from. One camera's baseline is too short
+//!    to tell a slow wander from a level; φ and the typical sill are therefore fitted to the mean variogram of the same feature on
+//!    all cameras, and the camera's own sill is drawn towards it with the weight of [`PRIOR_WINDOWS`] independent windows.
+//! 2. **Whitening.** The steady-state Kalman filter of that model predicts each window from those before; the innovation is what
+//!    is tested. It has no memory under the null hypothesis, and a constant error of the baseline comes through with
+//!    [`Calibration::steady`] only.
+//! 3. **Blocks.** Innovations are tested singly and in sums over [`LENGTHS`] windows, so that a large change is found within
+//!    minutes and a small one within the hour, and no block length has to be chosen.
+//!
+//! Evidence (1,000 cameras, 12 features, baseline of 60 windows, wander with standard deviation 0.3 and φ = 0.95): without
+//! whitening 207 false alerts in a run of 240 windows; with blocks as long as the memory and no whitening, half the drifts lost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::baseline::{Reading, THRESHOLDS};
+
+/// Windows per block, shortest first.
+pub const LENGTHS: [u32; 4] = [1, 4, 16, 48];
+/// Lags, in windows, at which variograms are kept.
+pub const LAGS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 40];
+/// Independent windows the fleet's typical wander is worth beside a camera's own.
+pub const PRIOR_WINDOWS: f64 = 10.0;
+/// Fewest cameras whose mean variogram can tell a memory; below, [`ASSUMED_MEMORY`] is assumed.
+const ENOUGH_CAMERAS: f64 = 8.0;
+/// φ where too few cameras are known: half of a level is forgotten after three windows.
+const ASSUMED_MEMORY: f64 = 0.8;
+/// Candidates for φ.
+const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99];
+/// Fewest pairs of windows a lag is estimated from.
+const FEWEST_PAIRS: usize = 8;
+/// Longest a filter takes to forget where it started.
+const LONGEST_WARM_UP: u32 = 8;
+
+/// A variogram at [`LAGS`]; lags longer than the baseline allows are absent, and only at the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Variogram(Vec<f32>);
+
+impl Variogram {
+    /// Of readings in order of time, in units of a share's own variance `p(1−p)`: the mean over every second threshold.
+    #[must_use]
+    pub fn of_readings(readings: &[Reading], shares: &[f32; THRESHOLDS]) -> Self {
+        let weights: Vec<(usize, f64)> = (1..THRESHOLDS)
+            .step_by(2)
+            .filter_map(|j| {
+                let variance = f64::from(shares[j]) * (1.0 - f64::from(shares[j]));
+                (variance > 0.02).then_some((j, 1.0 / variance))
+            })
+            .collect();
+        Self::of_pairs(readings.len(), |a, b| {
+            let sum: f64 = weights.iter().map(|&(j, w)| w * f64::from(readings[a][j] - readings[b][j]).powi(2)).sum();
+            sum / weights.len().max(1) as f64
+        })
+    }
+
+    /// Of one number per window, in its own units.
+    #[must_use]
+    pub fn of_levels(levels: &[f64]) -> Self {
+        Self::of_pairs(levels.len(), |a, b| (levels[a] - levels[b]).powi(2))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
+    fn of_pairs(windows: usize, squared: impl Fn(usize, usize) -> f64) -> Self {
+        let lags = LAGS.iter().take_while(|&&lag| windows >= lag + FEWEST_PAIRS);
+        Self(
+            lags.map(|&lag| {
+                let pairs = windows - lag;
+                let sum: f64 = (0..pairs).map(|start| squared(start, start + lag)).sum();
+                (0.5 * sum / pairs as f64) as f32
+            })
+            .collect(),
+        )
+    }
+
+    /// Nugget and sill for a given φ, by least squares in which long lags weigh less; neither is negative.
+    fn fit(&self, phi: f64, windows: f64) -> Fit {
+        let (mut weight, mut x1, mut x2, mut y1, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for (&lag, &gamma) in LAGS.iter().zip(&self.0) {
+            let w = (windows - lag as f64).max(1.0) / (lag as f64).sqrt();
+            let (x, y) = (1.0 - power(phi, lag), f64::from(gamma));
+            weight += w;
+            x1 += w * x;
+            x2 += w * x * x;
+            y1 += w * y;
+            xy += w * x * y;
+        }
+        let determinant = weight * x2 - x1 * x1;
+        let slope = if determinant > 1e-9 * weight * weight { (weight * xy - x1 * y1) / determinant } else { 0.0 };
+        let sill = if slope * x1 > y1 { xy / x2 } else { slope.max(0.0) };
+        Fit { phi, nugget: ((y1 - sill * x1) / weight.max(f64::MIN_POSITIVE)).max(0.0), sill }
+    }
+}
+
+/// A model of a variogram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Fit {
+    phi: f64,
+    nugget: f64,
+    sill: f64,
+}
+
+/// The mean variograms of one feature over all cameras.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    shares: [f64; LAGS.len()],
+    levels: [f64; LAGS.len()],
+    cameras: [f64; LAGS.len()],
+}
+
+impl Pool {
+    /// Adds a camera's variograms: of its readings, and of their mean.
+    pub fn add(&mut self, shares: &Variogram, levels: &Variogram) {
+        for (lag, (share, level)) in shares.0.iter().zip(&levels.0).enumerate().take(LAGS.len()) {
+            self.shares[lag] += f64::from(*share);
+            self.levels[lag] += f64::from(*level);
+            self.cameras[lag] += 1.0;
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
+    fn mean(&self, sums: &[f64; LAGS.len()]) -> Variogram {
+        let known = sums.iter().zip(&self.cameras).take_while(|(_, cameras)| **cameras > 0.0);
+        Variogram(known.map(|(sum, cameras)| (sum / cameras) as f32).collect())
+    }
+
+    /// The memory of this feature, as the fleet shows it.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let (shares, levels) = (self.mean(&self.shares), self.mean(&self.levels));
+        // Every lag weighs the same in choosing φ: the means have little noise, and the long lags tell a slow wander.
+        let misfit = |phi: f64| {
+            let fit = shares.fit(phi, 1e6);
+            LAGS.iter()
+                .zip(&shares.0)
+                .map(|(&lag, &gamma)| (f64::from(gamma) - fit.nugget - fit.sill * (1.0 - power(phi, lag))).powi(2))
+                .sum::<f64>()
+        };
+        let phi = if self.cameras[0] < ENOUGH_CAMERAS {
+            ASSUMED_MEMORY
+        } else {
+            MEMORIES.into_iter().min_by(|a, b| misfit(*a).total_cmp(&misfit(*b))).unwrap_or(ASSUMED_MEMORY)
+        };
+        Memory { phi, sill: shares.fit(phi, 1e6).sill, level_sill: levels.fit(phi, 1e6).sill }
+    }
+}
+
+/// How long a feature remembers, and how far it typically wanders.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// φ, share of a level that is still there one window later.
+    pub phi: f64,
+    /// Variance of the wander of shares, in units of `p(1−p)`.
+    pub sill: f64,
+    /// Variance of the wander of the mean reading.
+    pub level_sill: f64,
+}
+
+/// What is known of one camera's own windows.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Variogram of its readings.
+    pub shares: &'a Variogram,
+    /// Variogram of their mean.
+    pub levels: &'a Variogram,
+    /// Baseline windows.
+    pub windows: u32,
+    /// Least variance of a reading, in units of `p(1−p)`, for each of [`LENGTHS`]: no window says more than its frames.
+    pub floor: [f64; LENGTHS.len()],
+}
+
+/// How one camera's readings of one feature are whitened and weighed. Fixed before the windows it is used on are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// φ.
+    pub phi: f32,
+    /// Kalman gain.
+    pub gain: f32,
+    /// Share of a constant offset that comes through the filter in the long run.
+    pub steady: f32,
+    /// Standard deviation of the mean reading that the baseline's own error gives.
+    pub offset: f32,
+    /// Variance of the mean innovation over each of [`LENGTHS`], in units of `p(1−p)`.
+    pub share_variance: [f32; LENGTHS.len()],
+    /// Variance of the mean over the thresholds of the same.
+    pub level_variance: [f32; LENGTHS.len()],
+    /// Mean share of a step that comes through in the first block after it.
+    pub response: [f32; LENGTHS.len()],
+    /// Windows until the filter has forgotten where it started.
+    pub warm_up: u8,
+}
+
+impl Calibration {
+    /// From a camera's own variograms and the fleet's memory.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the hot state is kept in single precision")]
+    pub fn new(memory: Memory, own: &Own<'_>) -> Self {
+        let phi = memory.phi;
+        let windows = f64::from(own.windows.max(2));
+        let independent = windows * (1.0 - phi) / (1.0 + phi);
+        let drawn =
+            |typical: f64, sill: f64| (PRIOR_WINDOWS * typical + independent * sill) / (PRIOR_WINDOWS + independent);
+
+        let [floor, ..] = own.floor;
+        let (sill, nugget) = split(own.shares, phi, windows, |own| drawn(memory.sill, own), floor);
+        let innovation = sill * (1.0 - phi * phi);
+        let mut prediction = sill;
+        for _ in 0..SETTLED {
+            prediction = phi * phi * prediction * nugget / (prediction + nugget).max(f64::MIN_POSITIVE) + innovation;
+        }
+        let gain = prediction / (prediction + nugget).max(f64::MIN_POSITIVE);
+
+        // A share's sampling variance p(1−p)/n belongs to a mean reading's 1/(12n).
+        let (level_sill, level_nugget) =
+            split(own.levels, phi, windows, |own| drawn(memory.level_sill, own), floor / 12.0);
+        let mut level = level_sill;
+        for _ in 0..SETTLED {
+            level = phi * phi * ((1.0 - gain).powi(2) * level + gain * gain * level_nugget)
+                + level_sill * (1.0 - phi * phi);
+        }
+
+        let steady = (1.0 - phi) / (1.0 - phi * (1.0 - gain));
+        let offset = (level_nugget / windows + level_sill * mean_variance(phi, own.windows)).sqrt();
+        let per_length = |value: &dyn Fn(usize, f64) -> f64| {
+            let mut values = [0.0; LENGTHS.len()];
+            for (index, (slot, length)) in values.iter_mut().zip(LENGTHS).enumerate() {
+                *slot = value(index, f64::from(length)) as f32;
+            }
+            values
+        };
+        // How a block ends up when the camera steps by one at its beginning.
+        let response = |length: f64| {
+            let (mut predicted, mut sum, mut step) = (0.0, 0.0, 0.0);
+            while step < length {
+                sum += 1.0 - predicted;
+                predicted = phi * (predicted + gain * (1.0 - predicted));
+                step += 1.0;
+            }
+            sum / length
+        };
+        let forgets = -(phi * (1.0 - gain)).max(1e-3).ln();
+        Self {
+            phi: phi as f32,
+            gain: gain as f32,
+            steady: steady as f32,
+            offset: offset as f32,
+            share_variance: per_length(&|index, length| ((prediction + nugget) / length).max(own.floor[index])),
+            level_variance: per_length(&|index, length| ((level + level_nugget) / length).max(own.floor[index] / 12.0)),
+            response: per_length(&|_, length| response(length)),
+            warm_up: (2.0 / forgets).ceil().clamp(1.0, f64::from(LONGEST_WARM_UP)) as u8,
+        }
+    }
+}
+
+/// Steps after which the filter's variance no longer moves.
+const SETTLED: u32 = 300;
+
+/// Sill and nugget of a camera: its sill drawn towards the fleet's, its nugget what remains, and never below the floor.
+fn split(own: &Variogram, phi: f64, windows: f64, drawn: impl Fn(f64) -> f64, floor: f64) -> (f64, f64) {
+    let fit = own.fit(phi, windows);
+    let sill = drawn(fit.sill);
+    let (mut weight, mut rest, mut all) = (0.0, 0.0, 0.0);
+    for (&lag, &gamma) in LAGS.iter().zip(&own.0) {
+        let w = (windows - lag as f64).max(1.0) / (lag as f64).sqrt();
+        weight += w;
+        all += w * f64::from(gamma);
+        rest += w * (f64::from(gamma) - sill * (1.0 - power(phi, lag)));
+    }
+    let weight = f64::max(weight, f64::MIN_POSITIVE);
+    // What the camera shows is never explained by wander alone.
+    (sill, (rest / weight).max(0.1 * all / weight).max(floor).max(1e-9))
+}
+
+/// Variance of the mean of `windows` values of a wander with unit variance.
+fn mean_variance(phi: f64, windows: u32) -> f64 {
+    let n = f64::from(windows.max(1));
+    if phi <= 0.0 {
+        return 1.0 / n;
+    }
+    let forgotten = phi.powf(n);
+    ((1.0 + phi) / (1.0 - phi) - 2.0 * phi * (1.0 - forgotten) / (n * (1.0 - phi).powi(2))) / n
+}
+
+fn power(phi: f64, lag: usize) -> f64 {
+    i32::try_from(lag).map_or(0.0, |lag| phi.powi(lag))
+}
