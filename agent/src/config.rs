@@ -6,6 +6,7 @@
 
 mod fault;
 mod section;
+mod source;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use toml::{Table, Value};
 
 pub use fault::{Fault, Faults};
 use section::Section;
+pub use source::{HttpSource, SourceConfig, SourceKind};
 
 use crate::prediction::Detectors;
 use crate::spool;
@@ -43,7 +45,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Which time a file of a folder counts as taken at.
+/// Which time a file of a folder counts as taken at; a live source's frames count as taken when they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventTime {
     /// When it was last written.
@@ -53,24 +55,13 @@ pub enum EventTime {
     Arrival,
 }
 
-/// A watched folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectorySource {
-    /// The folder.
-    pub path: PathBuf,
-    /// Sampling rate; without one every file counts.
-    pub rate: Option<FrameRate>,
-    /// Where event time comes from.
-    pub time: EventTime,
-}
-
 /// One camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CameraConfig {
     /// Its name.
     pub name: Name,
     /// Where its frames come from.
-    pub source: DirectorySource,
+    pub source: SourceConfig,
     /// The model watched on it.
     pub model: Option<Model>,
 }
@@ -284,7 +275,6 @@ impl Config {
 const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
 const DETECTORS: &str = "a list of \"ddm\", \"eddm\", \"hddm_a\", \"adwin\", \"page_hinkley\", \"kswin\"";
 const LEVELS: &str = "error, warn, info, debug or trace";
-const KINDS: &str = "\"directory\"";
 
 fn with_overrides(mut table: Table, overrides: &Overrides) -> Table {
     let mut set = |section: Option<&str>, key: &str, value: &Option<String>| {
@@ -309,11 +299,13 @@ fn with_overrides(mut table: Table, overrides: &Overrides) -> Table {
 fn cameras(root: &mut Section, faults: &mut Faults) -> Vec<CameraConfig> {
     let mut cameras = Vec::new();
     let mut names = BTreeSet::new();
+    let mut keys = Vec::new();
     let tables = root.tables("camera", faults);
     if tables.len() > MAX_CAMERAS {
         faults.add("camera".into(), tables.len().to_string(), format!("at most {MAX_CAMERAS} cameras an agent"));
     }
     for mut camera in tables {
+        let key = camera.key("source");
         let name = camera.required("name", NAME, faults, |text| Name::parse(text).map_err(|e| e.to_string()));
         if let Some(name) = &name
             && !names.insert(name.clone())
@@ -321,7 +313,7 @@ fn cameras(root: &mut Section, faults: &mut Faults) -> Vec<CameraConfig> {
             faults.add(camera.key("name"), name.to_string(), "a name no other camera has".into());
         }
         let mut section = camera.section("source", faults);
-        let source = source(&mut section, faults);
+        let source = source::source(&mut section, faults);
         section.finish(faults);
         let model = camera.has("model").then(|| {
             let mut section = camera.section("model", faults);
@@ -333,33 +325,12 @@ fn cameras(root: &mut Section, faults: &mut Faults) -> Vec<CameraConfig> {
         });
         camera.finish(faults);
         if let (Some(name), Some(source)) = (name, source) {
+            keys.push(key);
             cameras.push(CameraConfig { name, source, model: model.flatten() });
         }
     }
+    source::conflicts(keys.into_iter().zip(cameras.iter().map(|camera| &camera.source)), faults);
     cameras
-}
-
-fn source(section: &mut Section, faults: &mut Faults) -> Option<DirectorySource> {
-    let kind = section.required("kind", KINDS, faults, |text| match text {
-        "directory" => Ok(true),
-        "snapshot" | "mjpeg" | "rtsp" | "v4l2" | "push" | "inference" => {
-            Err(format!("the kind \"{text}\" is not available in this release"))
-        }
-        _ => Err(String::new()),
-    });
-    if kind.is_none() {
-        // What else a kind we don't have would take is not ours to judge.
-        section.forget();
-        return None;
-    }
-    let path = section.required("path", "an absolute path", faults, absolute);
-    let rate = section.number("fps", "a number from 0.001 to 1000", faults, frame_rate);
-    let time = section.optional("time", "\"mtime\" or \"arrival\"", faults, |text| match text {
-        "mtime" => Ok(EventTime::Modified),
-        "arrival" => Ok(EventTime::Arrival),
-        _ => Err(String::new()),
-    });
-    Some(DirectorySource { path: path?, rate, time: time.unwrap_or_default() })
 }
 
 /// A rate in frames per second, as the file and the flags give it.
@@ -522,7 +493,7 @@ mod tests {
             listen = "0.0.0.0:1"
             [[camera]]
             name = "a"
-            source = { kind = "rtsp", url = "rtsp://x" }
+            source = { kind = "inference", url = "http://u:secret@x" }
             [[camera]]
             name = "a"
             source = { kind = "directory", path = "/x", fps = "fast", every = 2 }

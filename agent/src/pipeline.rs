@@ -4,7 +4,7 @@
 //! closes, its summary, the position of the last file in it, the sampler's phase and the camera's state are appended as one batch; the
 //! frame that closed it is counted afterwards. A crash therefore takes the camera back to exactly where that window ended.
 //!
-//! Event time of a live source is the file's time of modification, but never later than the clock: a file from the future would
+//! Event time is a file's time of modification or a live frame's arrival, but never later than the clock: a file from the future would
 //! close every window before it. Where nothing arrives any more a window closes by the clock, [`GRACE`] after its end, and only after
 //! a look begun then found nothing waiting: whatever comes later is late, and a backlog is never cut into windows of one file.
 //!
@@ -201,7 +201,15 @@ impl Pipeline {
                 camera.window.add_late(time);
                 self.telemetry.frame_error(name, "late");
             }
-            Condition::Ready if !camera.sampler.take(time) => camera.window.add_skipped(time),
+            Condition::Skipped(count) => {
+                camera.window.add_skipped(time, count);
+                self.telemetry.skipped(name, count);
+                return ControlFlow::Continue(());
+            }
+            Condition::Ready if !camera.sampler.take(time) => {
+                camera.window.add_skipped(time, 1);
+                self.telemetry.skipped(name, 1);
+            }
             Condition::Ready => {
                 let health = surroundings.health();
                 let measured =
@@ -212,7 +220,10 @@ impl Pipeline {
                 }
             }
         }
-        camera.position.clone_from(&candidate.position);
+        // A source without a position leaves the one that a folder had, should the camera go back to it.
+        if !candidate.position.is_empty() {
+            camera.position.clone_from(&candidate.position);
+        }
         ControlFlow::Continue(())
     }
 
@@ -316,7 +327,7 @@ impl Camera {
                 }
                 match source {
                     EventTime::Arrival => wall,
-                    EventTime::Modified => candidate.modified.map_or(wall, |modified| modified.min(wall)),
+                    EventTime::Modified => candidate.taken.map_or(wall, |taken| taken.min(wall)),
                 }
             }
         }
@@ -388,8 +399,11 @@ impl Camera {
             self.quiet += 1;
             return;
         }
-        let file = String::from_utf8_lossy(&candidate.position);
-        tracing::warn!(camera = %self.name, %file, %reason, not_shown = self.quiet, "a file is not a readable picture; it is counted undecodable");
+        let file = match candidate.position.as_slice() {
+            [] => "(live)".into(),
+            name => String::from_utf8_lossy(name),
+        };
+        tracing::warn!(camera = %self.name, %file, %reason, not_shown = self.quiet, "what came is not a readable picture; it is counted undecodable");
         self.complained = Some(elapsed);
         self.quiet = 0;
     }

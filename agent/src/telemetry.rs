@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
+use crate::source::{Health, Status};
 use crate::spool::Shared;
 use crate::uplink::Counters;
 
@@ -15,6 +18,9 @@ pub struct Telemetry {
     registry: Registry,
     frames: IntCounterVec,
     frame_errors: IntCounterVec,
+    frames_skipped: IntCounterVec,
+    source_up: IntGaugeVec,
+    source_failures: IntCounterVec,
     feature_seconds: Histogram,
     spool_bytes: IntGauge,
     spool_windows: IntGauge,
@@ -27,6 +33,7 @@ pub struct Telemetry {
     certificate_expires: IntGauge,
     spool: Arc<Shared>,
     uplink: Arc<Counters>,
+    sources: Vec<Arc<Status>>,
 }
 
 impl Telemetry {
@@ -51,6 +58,11 @@ impl Telemetry {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let source_up = IntGaugeVec::new(
+            Opts::new("driftglass_agent_source_up", "1 while pictures arrive, or the watched folder can be listed"),
+            &["camera"],
+        )?;
+        registry.register(Box::new(source_up.clone()))?;
         let buckets = vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
         let feature_seconds = Histogram::with_opts(
             HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame")
@@ -62,9 +74,20 @@ impl Telemetry {
             frames: counters("driftglass_agent_frames_total", "Frames measured", &["camera"])?,
             frame_errors: counters(
                 "driftglass_agent_frame_errors_total",
-                "Files that were not measured, by reason",
+                "Files and live frames that were not measured, by reason",
                 &["camera", "reason"],
             )?,
+            frames_skipped: counters(
+                "driftglass_agent_frames_skipped_total",
+                "Frames left out by the sampling rate, or because they came faster than they could be measured",
+                &["camera"],
+            )?,
+            source_failures: counters(
+                "driftglass_agent_source_failures_total",
+                "Attempts to get pictures that failed, by reason",
+                &["camera", "reason"],
+            )?,
+            source_up,
             feature_seconds,
             spool_bytes: gauge("driftglass_agent_spool_bytes", "Committed bytes in the spool")?,
             spool_windows: gauge("driftglass_agent_spool_windows", "Windows in the spool that are not acknowledged")?,
@@ -87,7 +110,31 @@ impl Telemetry {
             registry,
             spool,
             uplink,
+            sources: Vec::new(),
         })
+    }
+
+    /// Sources whose states are shown from now on.
+    pub fn watch(&mut self, sources: Vec<Arc<Status>>) {
+        self.sources = sources;
+    }
+
+    /// The sources that do not deliver, a line each; nothing where all do.
+    #[must_use]
+    pub fn ailing(&self) -> String {
+        let lines = self.sources.iter().filter_map(|source| match source.health() {
+            Health::Delivering => None,
+            Health::Beginning => Some(format!("camera {}: no picture yet\n", source.camera())),
+            Health::Failed { reason, message, .. } => {
+                Some(format!("camera {}: {reason}: {message}\n", source.camera()))
+            }
+        });
+        lines.collect()
+    }
+
+    /// Frames were left out.
+    pub fn skipped(&self, camera: &str, count: u32) {
+        self.frames_skipped.with_label_values(&[camera]).inc_by(u64::from(count));
     }
 
     /// A frame was measured.
@@ -96,7 +143,7 @@ impl Telemetry {
         self.feature_seconds.observe(seconds);
     }
 
-    /// A file was not measured.
+    /// A file or live frame was not measured.
     pub fn frame_error(&self, camera: &str, reason: &str) {
         self.frame_errors.with_label_values(&[camera, reason]).inc();
     }
@@ -129,6 +176,14 @@ impl Telemetry {
             (&self.renewed, &self.uplink.renewed),
         ] {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
+        for source in &self.sources {
+            let camera = source.camera().as_str();
+            self.source_up.with_label_values(&[camera]).set(i64::from(source.health() == Health::Delivering));
+            for (reason, count) in source.failures() {
+                let counter = self.source_failures.with_label_values(&[camera, reason]);
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

@@ -159,10 +159,10 @@ impl CameraWindow {
         quality.undecodable = quality.undecodable.saturating_add(1);
     }
 
-    /// Counts a frame left out by the sampling rate.
-    pub fn add_skipped(&mut self, time: UnixMillis) {
+    /// Counts frames left out by the sampling rate, or because they came faster than they could be measured.
+    pub fn add_skipped(&mut self, time: UnixMillis, count: u32) {
         let quality = &mut self.opened(time).quality;
-        quality.skipped = quality.skipped.saturating_add(1);
+        quality.skipped = quality.skipped.saturating_add(count);
     }
 
     /// The window that is open, or the one that opens for `time`: never one before `closed_until`.
@@ -269,7 +269,7 @@ mod tests {
         window.add(&luma(101), UnixMillis(60_020));
         window.add(&FeatureValues::default(), UnixMillis(119_999));
         window.add_undecodable(UnixMillis(60_500));
-        window.add_skipped(UnixMillis(60_600));
+        window.add_skipped(UnixMillis(60_600), 1);
         assert_eq!(window.add(&luma(7), UnixMillis(59_999)), Place::Late);
         assert_eq!(window.place(UnixMillis(120_000)), Place::AfterOpen);
         let mut scratch = Scratch::default();
@@ -345,7 +345,7 @@ mod tests {
                 match what {
                     0 => { window.add(&luma(50), time); }
                     1 => window.add_undecodable(time),
-                    _ => window.add_skipped(time),
+                    _ => window.add_skipped(time, 1),
                 }
             }
             if let Some(summary) = window.finish(&camera(), None, &mut scratch) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::source::address::redact;
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -28,9 +30,9 @@ impl Faults {
         Self { file: file.to_path_buf(), list: Vec::new() }
     }
 
-    /// One more.
+    /// One more. Credentials in URLs are left out of what is shown.
     pub fn add(&mut self, key: String, value: impl Into<String>, allowed: String) {
-        self.list.push(Fault { key, value: value.into(), allowed });
+        self.list.push(Fault { key, value: redact(&value.into()), allowed });
     }
 
     /// Whether there is none.

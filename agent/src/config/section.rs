@@ -105,6 +105,26 @@ impl Section {
         checked
     }
 
+    /// A list of texts, at least one, none with a NUL.
+    pub(super) fn words(&mut self, key: &str, faults: &mut Faults) -> Option<Vec<String>> {
+        let allowed = "a program and its arguments, each a text in quotes: [\"ffmpeg\", \"-i\", ...]";
+        let Some(value) = self.table.remove(key) else {
+            faults.add(self.key(key), "", format!("is missing: {allowed}"));
+            return None;
+        };
+        let words = match &value {
+            Value::Array(values) => values.iter().map(|value| value.as_str().map(str::to_owned)).collect(),
+            _ => None,
+        };
+        let words = words.filter(|words: &Vec<String>| {
+            words.first().is_some_and(|program| !program.is_empty()) && !words.iter().any(|word| word.contains('\0'))
+        });
+        if words.is_none() {
+            faults.add(self.key(key), value.to_string(), format!("allowed: {allowed}"));
+        }
+        words
+    }
+
     /// A table of this section; an empty one where there is none.
     pub(super) fn section(&mut self, key: &str, faults: &mut Faults) -> Self {
         let path = self.key(key);

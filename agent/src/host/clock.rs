@@ -1,6 +1,7 @@
 //! The clocks of this machine; the only place that asks for them on behalf of the pure parts.
 #![expect(clippy::disallowed_methods, reason = "this is where the clocks come from")]
 
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use driftglass_protocol::unit::UnixMillis;
@@ -36,4 +37,11 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment { wall: wall(), elapsed: self.0.elapsed() }
     }
+}
+
+/// Now, by the clock of this process, which began when it was first asked.
+#[must_use]
+pub fn now() -> Moment {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(Clock::default).now()
 }

@@ -14,15 +14,16 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::health::Probe;
 use super::identity::Vault;
 use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
-use crate::config::Config;
+use crate::config::{Config, EventTime, SourceKind};
 use crate::pipeline::{Pipeline, Setup, Timing};
 use crate::prediction::Recorded;
-use crate::source::{Directory, FrameSource};
+use crate::source::{self, Fetcher, Outside, Status};
 use crate::spool::{self, OpenError, Settings, Shared};
 use crate::telemetry::Telemetry;
 use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Speaker, Target};
@@ -31,6 +32,11 @@ use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Speaker, Tar
 const STALLED: Duration = Duration::from_secs(60);
 /// How often progress is looked at, unless the service manager wants it more often.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Time for sources to end what they started.
+const SOURCES_END: Duration = Duration::from_secs(5);
+/// Threads for what the system does only while a thread waits for it: mostly looking up addresses.
+const BLOCKING_THREADS: usize = 16;
 
 /// Why the job failed.
 #[derive(Debug, Error)]
@@ -80,11 +86,20 @@ pub enum RunError {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) cameras: Vec<Setup>,
+    pub(super) live: Live,
     pub(super) pace: Pace,
     /// Metrics, service manager: what only the service has.
     pub(super) service: bool,
     /// Shows how far it is.
     pub(super) progress: Option<fn(&Shared)>,
+}
+
+/// The sources that have to run, and how to end them.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    fetchers: Vec<Fetcher>,
+    statuses: Vec<Arc<Status>>,
+    stop: watch::Sender<bool>,
 }
 
 /// Runs the service until it is told to stop.
@@ -93,22 +108,31 @@ pub(super) struct Job {
 /// One variant of [`RunError`] per cause.
 pub fn run(config: &Config) -> Result<(), RunError> {
     let Open { spool, connector, vault } = open(config)?;
-    let cameras = config.cameras().iter().map(|camera| {
-        let known = spool.writer.cameras().get(&camera.name);
-        let position = known.map(|known| known.position.clone()).unwrap_or_default();
-        Setup {
-            name: camera.name.clone(),
-            model: camera.model.clone(),
-            source: FrameSource::Directory(Directory::watched(camera.source.path.clone(), position)),
-            timing: Timing::Live(camera.source.time),
-            window: config.window(),
-            rate: camera.source.rate,
-            predictions: Recorded::default(),
-            detectors: config.detectors(),
-        }
+    let (stop, stopping) = watch::channel(false);
+    let outside = Outside { now: clock::now, random: rand::random::<u64>, stop: stopping };
+    let position = |name: &_| {
+        let known = spool.writer.cameras().get(name);
+        known.map(|known| known.position.clone()).unwrap_or_default()
+    };
+    let source::Open { sources, fetchers, statuses } = source::open(config.cameras(), position, &outside);
+    let cameras = config.cameras().iter().zip(sources).map(|(camera, source)| Setup {
+        name: camera.name.clone(),
+        model: camera.model.clone(),
+        source,
+        timing: Timing::Live(match camera.source.kind {
+            SourceKind::Directory { time, .. } => time,
+            // When it came, not when the pipeline got to it.
+            _ => EventTime::Modified,
+        }),
+        window: config.window(),
+        rate: camera.source.rate,
+        predictions: Recorded::default(),
+        detectors: config.detectors(),
     });
     let cameras = cameras.collect();
-    work(config, Open { spool, connector, vault }, Job { cameras, pace: Pace::Live, service: true, progress: None })
+    let live = Live { fetchers, statuses, stop };
+    let job = Job { cameras, live, pace: Pace::Live, service: true, progress: None };
+    work(config, Open { spool, connector, vault }, job)
 }
 
 /// What a job works with.
@@ -147,7 +171,8 @@ pub(super) fn open(config: &Config) -> Result<Open, RunError> {
 }
 
 pub(super) fn work(config: &Config, open: Open, job: Job) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
     runtime.block_on(work_async(config, open, job))
 }
 
@@ -155,7 +180,9 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let Open { spool, connector, vault } = open;
     let counters = Arc::new(Counters::default());
     let shared = spool.shared;
-    let telemetry = Arc::new(Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?);
+    let mut telemetry = Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?;
+    telemetry.watch(job.live.statuses);
+    let telemetry = Arc::new(telemetry);
     let speaker = Speaker {
         device: config.device().clone(),
         epoch: spool.writer.epoch(),
@@ -169,6 +196,10 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let healthy = Arc::new(AtomicBool::new(true));
     let server = if job.service { Some(serve(config, &telemetry, &healthy).await?) } else { None };
 
+    let mut sources = JoinSet::new();
+    for fetcher in job.live.fetchers {
+        sources.spawn(fetcher.run());
+    }
     // What this device does now says nothing of when recorded frames were taken.
     let probe = (config.device_health() && job.pace == Pace::Live)
         .then(|| Probe::new(PathBuf::from("/"), config.state_dir().to_path_buf(), Arc::clone(&counters)));
@@ -209,6 +240,7 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     if job.service {
         service::tell(NotifyState::Stopping);
     }
+    job.live.stop.send_replace(true);
     worker.stop();
     if stop.send(true).is_ok() && !matches!(ended, Err(RunError::Uplink(_))) {
         // The connection is closed in order, so that the aggregator need not wait for its time to run out.
@@ -220,6 +252,10 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     }
     if let Some(server) = server {
         server.abort();
+    }
+    let ended_sources = async { while sources.join_next().await.is_some() {} };
+    if tokio::time::timeout(SOURCES_END, ended_sources).await.is_err() {
+        tracing::warn!("a source took too long to stop");
     }
     ended
 }

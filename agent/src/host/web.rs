@@ -73,7 +73,11 @@ fn answer(request: &Request<Incoming>, telemetry: &Telemetry, healthy: bool) -> 
                 text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n")
             }
         },
-        (&Method::GET | &Method::HEAD, "/healthz") if healthy => text(StatusCode::OK, "ok\n"),
+        // A camera that is down is told, but it is no reason to restart the agent.
+        (&Method::GET | &Method::HEAD, "/healthz") if healthy => {
+            let body = format!("ok\n{}", telemetry.ailing());
+            (StatusCode::OK, "text/plain; charset=utf-8", body.into())
+        }
         (&Method::GET | &Method::HEAD, "/healthz") => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the pipeline makes no progress\n")
         }

@@ -18,11 +18,12 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use driftglass_protocol::unit::UnixMillis;
 
-use super::{Candidate, Condition, Moment, Unusable};
+use super::{Candidate, Condition, Failure, Moment, Status, Unusable};
 
 /// Files beyond this size are not read.
 pub const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
@@ -64,7 +65,7 @@ pub struct Directory {
     forgotten: Vec<u8>,
     next_look: Duration,
     idle_at: Option<UnixMillis>,
-    reachable: bool,
+    status: Option<Arc<Status>>,
     buffer: Vec<u8>,
 }
 
@@ -92,9 +93,16 @@ impl Directory {
             forgotten: Vec::new(),
             next_look: Duration::ZERO,
             idle_at: None,
-            reachable: true,
+            status: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// Tells there whether the folder can be listed.
+    #[must_use]
+    pub fn telling(mut self, status: Arc<Status>) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// See [`super::FrameSource::idle_at`].
@@ -110,7 +118,7 @@ impl Directory {
         }
         if let Some(name) = self.late.pop() {
             let modified = self.shape(&name).ok().flatten().and_then(|(_, modified)| modified);
-            return Some(Candidate { position: name, modified, condition: Condition::OutOfOrder });
+            return Some(Candidate { position: name, taken: modified, condition: Condition::OutOfOrder });
         }
         while let Some(front) = self.waiting.front() {
             let (condition, modified) = match shape(&self.path, &front.name) {
@@ -128,7 +136,7 @@ impl Directory {
             let name = self.waiting.pop_front()?.name;
             self.position.clone_from(&name);
             self.remember(name.clone());
-            return Some(Candidate { position: name, modified, condition });
+            return Some(Candidate { position: name, taken: modified, condition });
         }
         None
     }
@@ -181,10 +189,9 @@ impl Directory {
         let started = Instant::now();
         match self.list() {
             Ok(names) => {
-                if !self.reachable {
-                    tracing::info!(path = %self.path.display(), "the folder is there");
+                if let Some(status) = &self.status {
+                    status.listed(now);
                 }
-                self.reachable = true;
                 for name in names {
                     let shape = self.shape(&name).ok().flatten();
                     self.waiting.push_back(Waiting {
@@ -196,10 +203,11 @@ impl Directory {
                 }
             }
             Err(error) => {
-                if self.reachable {
-                    tracing::warn!(path = %self.path.display(), %error, "the folder cannot be listed; it is tried again and again");
+                let failure = Failure::Folder { path: self.path.display().to_string(), error };
+                match &self.status {
+                    Some(status) => status.failed(&failure, now),
+                    None => tracing::debug!(%failure, "a look failed"),
                 }
-                self.reachable = false;
             }
         }
         let nothing = self.waiting.is_empty() && self.late.is_empty();
@@ -296,6 +304,7 @@ fn unix_millis(time: SystemTime) -> Option<UnixMillis> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Health;
     use super::*;
 
     fn at(millis: u64) -> Moment {
@@ -365,6 +374,21 @@ mod tests {
         assert_eq!(found[1].1, Condition::Unusable(Unusable::TooLarge));
         assert!(matches!(found[2].1, Condition::Unusable(Unusable::Unreadable(_))), "{found:?}");
         assert_eq!(found[3].1, Condition::Ready);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told_and_so_is_one_that_comes() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("later");
+        let name = driftglass_protocol::id::Name::parse("door").expect("a name");
+        let status = Arc::new(Status::new(name, path.display().to_string()));
+        let mut source = Directory::watched(path.clone(), Vec::new()).telling(Arc::clone(&status));
+        assert_eq!(names(&mut source, 0), vec![]);
+        assert!(matches!(status.health(), Health::Failed { reason: "folder", .. }), "{status:?}");
+        fs::create_dir(&path).expect("created");
+        assert_eq!(names(&mut source, 60_000), vec![]);
+        assert_eq!(status.health(), Health::Delivering);
+        assert_eq!(status.failures().get("folder"), Some(&1));
     }
 
     #[test]

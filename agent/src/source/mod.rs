@@ -4,9 +4,31 @@
 //! windows it went into, and after a restart the source goes on behind it. Reading the bytes is a second step, because a frame that
 //! the sampling rate leaves out need not be read.
 //!
-//! Deliberately absent in this release: snapshot, MJPEG, RTSP, V4L2, push and inference sources.
+//! A folder is looked through by the pipeline itself. Everything else is live: a task fetches or receives frames, with its own time-outs
+//! and its own way back after a failure, and the pipeline takes them from a small waiting room ([`Live`]). A live source cannot fail for
+//! good: whatever is wrong is in its [`Status`], and it is tried again after a jittered delay.
+//!
+//! Deliberately absent in this release: inference sources.
 
+pub mod address;
+mod digest;
 mod directory;
+mod exec;
+mod fetch;
+mod http;
+mod huffman;
+mod jpeg_stream;
+mod live;
+mod mjpeg;
+mod multipart;
+mod push;
+#[cfg(feature = "rtsp")]
+mod rtsp;
+mod snapshot;
+mod status;
+#[cfg(feature = "v4l2")]
+mod v4l2;
+mod weight;
 
 use std::time::Duration;
 
@@ -14,6 +36,12 @@ use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
 
 pub use directory::{Directory, MAX_FILE_BYTES};
+pub use exec::CommandLine;
+pub use fetch::{Fetcher, Open, open};
+pub use http::SCHEMES as HTTP_SCHEMES;
+pub use live::{Live, Outside};
+pub use multipart::Malformed;
+pub use status::{Failure, Health, Status};
 
 /// The instant of a look at a source: the wall clock, and a clock that never jumps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,11 +56,14 @@ pub struct Moment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unusable {
     /// No bytes.
-    #[error("the file is empty")]
+    #[error("it is empty")]
     Empty,
-    /// More bytes than [`MAX_FILE_BYTES`].
-    #[error("the file has more than {MAX_FILE_BYTES} bytes")]
+    /// More bytes than allowed: [`MAX_FILE_BYTES`] of a file, `max_frame` of a live source.
+    #[error("it has more bytes than allowed")]
     TooLarge,
+    /// More memory to decode than a live source's picture may take; nothing was allocated for it.
+    #[error("it announces more pixels than allowed")]
+    TooManyPixels,
     /// The system does not let us read it.
     #[error("the file cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),
@@ -48,6 +79,7 @@ impl Unusable {
         match self {
             Self::Empty => "empty",
             Self::TooLarge => "too_large",
+            Self::TooManyPixels => "too_many_pixels",
             Self::Unreadable(_) => "unreadable",
             Self::NeverComplete => "never_complete",
         }
@@ -61,6 +93,8 @@ pub enum Condition {
     Ready,
     /// Counted as undecodable.
     Unusable(Unusable),
+    /// So many frames before this one were left out, because they came faster than they could be measured.
+    Skipped(u32),
     /// It appeared behind the position; counted as late, and the position stays.
     OutOfOrder,
 }
@@ -68,10 +102,10 @@ pub enum Condition {
 /// A frame to be counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The position of the source once this is counted; for a folder the file's name.
+    /// The position of the source once this is counted: for a folder the file's name; empty for a source that has none.
     pub position: Vec<u8>,
-    /// When the file was last written, where the system says so.
-    pub modified: Option<UnixMillis>,
+    /// When it was taken as far as is known: a file's time of modification, where the system says so; for a live source when it came.
+    pub taken: Option<UnixMillis>,
     /// What to do with it.
     pub condition: Condition,
 }
@@ -81,6 +115,8 @@ pub struct Candidate {
 pub enum FrameSource {
     /// A watched folder.
     Directory(Directory),
+    /// Anything that delivers by itself.
+    Live(Live),
 }
 
 impl FrameSource {
@@ -88,6 +124,7 @@ impl FrameSource {
     pub fn poll(&mut self, now: Moment) -> Option<Candidate> {
         match self {
             Self::Directory(directory) => directory.poll(now),
+            Self::Live(live) => live.poll(now),
         }
     }
 
@@ -98,6 +135,7 @@ impl FrameSource {
     pub fn read(&mut self, candidate: &Candidate) -> Result<Option<&[u8]>, Unusable> {
         match self {
             Self::Directory(directory) => directory.read(candidate),
+            Self::Live(live) => Ok(Some(live.read())),
         }
     }
 
@@ -106,6 +144,10 @@ impl FrameSource {
     pub const fn idle_at(&self) -> Option<UnixMillis> {
         match self {
             Self::Directory(directory) => directory.idle_at(),
+            Self::Live(live) => live.idle_at(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,9 @@ fn the_example_configurations_are_accepted() {
         let shown: Vec<String> = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => rest.to_owned(),
+                Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[') => {
+                    rest.to_owned()
+                }
                 _ => line.to_owned(),
             })
             .collect();

@@ -42,7 +42,7 @@ fn succeeds(output: &Output) {
 fn enrolled(root: &Path, aggregator: &Aggregator, site: &str, telemetry_port: u16) -> (Agent, Camera) {
     let frames = root.join(format!("frames-{site}"));
     let camera = Camera::new(frames.clone(), &shots(&scene()[..4], view(1)), 0);
-    let agent = Agent::configured(root, aggregator.quic, site, &frames, telemetry_port);
+    let agent = Agent::configured(root, aggregator.quic, site, &Agent::door(&frames), telemetry_port);
     succeeds(&agent.enroll(&token(aggregator, site, "10m")));
     (agent, camera)
 }
@@ -127,7 +127,7 @@ fn a_token_makes_a_device_and_leaves_no_trace_of_any_secret() {
     let mut aggregator = Aggregator::issuing(root, "30d", 0);
     let frames = root.join("frames");
     let mut camera = Camera::new(frames.clone(), &shots(&scene()[..4], view(1)), 0);
-    let mut agent = Agent::configured(root, aggregator.quic, "home", &frames, 0);
+    let mut agent = Agent::configured(root, aggregator.quic, "home", &Agent::door(&frames), 0);
     let token = token(&aggregator, "home", "10m");
     let output = agent.enroll(&token);
     succeeds(&output);
@@ -176,7 +176,7 @@ fn every_token_but_the_right_one_is_refused_and_counted() {
     let aggregator = Aggregator::issuing(root, "30d", 0);
     let (mut bystander, mut camera) = enrolled(root, &aggregator, "home", 0);
     bystander.restart();
-    let stranger = Agent::configured(root, aggregator.quic, "lab", &root.join("frames"), 0);
+    let stranger = Agent::configured(root, aggregator.quic, "lab", &Agent::door(&root.join("frames")), 0);
     let refused = |agent: &Agent, token: &str, words: &str| {
         let output = agent.enroll(token);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -187,7 +187,7 @@ fn every_token_but_the_right_one_is_refused_and_counted() {
     };
 
     let used = token(&aggregator, "lab", "10m");
-    let first = Agent::configured(&root.join("first"), aggregator.quic, "lab", &root.join("frames"), 0);
+    let first = Agent::configured(&root.join("first"), aggregator.quic, "lab", &Agent::door(&root.join("frames")), 0);
     fs::create_dir(root.join("first")).expect("created");
     succeeds(&first.enroll(&used));
     refused(&stranger, &used, "used already");

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::panicking;
 use std::time::Duration;
 
@@ -78,6 +79,15 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The most memory it ever had resident, in bytes.
+    pub(crate) fn highest_memory(&self) -> u64 {
+        let pid = self.child.as_ref().expect("it has been started").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a Linux of this century");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child().try_wait().expect("our own child")
@@ -134,11 +144,13 @@ impl Drop for Process {
 
 /// A port that is free now and that the system hands out to nobody: for what must come back under its old address.
 ///
-/// Each test process looks from another place on, so that tests that run at the same time do not meet.
+/// Each test process looks from another place on, and each call from behind the last, so that tests that run at the same time do not
+/// meet and no test gets the same port twice.
 pub(crate) fn lasting_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
-    let begin = std::process::id().wrapping_mul(7);
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(7).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
     (0..COUNT)
         .map(|step| u16::try_from(FIRST + begin.wrapping_add(step) % COUNT).expect("below 65536"))
         .find(|&port| {

@@ -161,7 +161,7 @@ fn launch(root: &Path, data: &Path, config: &str) -> (Process, SocketAddr, Socke
     (process, quic, http)
 }
 
-/// An agent with one camera, and windows of one second.
+/// An agent with windows of one second.
 #[derive(Debug)]
 pub(crate) struct Agent {
     root: PathBuf,
@@ -182,8 +182,26 @@ impl Agent {
         frames: &Path,
         telemetry_port: u16,
     ) -> Self {
+        Self::start_with(root, authority, identity, aggregator, site, &Self::door(frames), telemetry_port)
+    }
+
+    /// One camera over a folder, as the configuration file has it.
+    pub(crate) fn door(frames: &Path) -> String {
+        format!("[[camera]]\nname = \"door\"\nsource = {{ kind = \"directory\", path = {frames:?} }}\n")
+    }
+
+    /// Installs an identity and starts with these cameras, as the configuration file has them.
+    pub(crate) fn start_with(
+        root: &Path,
+        authority: &Authority,
+        identity: &Identity,
+        aggregator: SocketAddr,
+        site: &str,
+        cameras: &str,
+        telemetry_port: u16,
+    ) -> Self {
         authority.install(identity, &root.join(format!("agent-{site}")));
-        let mut agent = Self::configured(root, aggregator, site, frames, telemetry_port);
+        let mut agent = Self::configured(root, aggregator, site, cameras, telemetry_port);
         agent.restart();
         agent
     }
@@ -193,15 +211,14 @@ impl Agent {
         root: &Path,
         aggregator: SocketAddr,
         site: &str,
-        frames: &Path,
+        cameras: &str,
         telemetry_port: u16,
     ) -> Self {
         let state = root.join(format!("agent-{site}"));
         let telemetry = SocketAddr::from(([127, 0, 0, 1], telemetry_port));
         let config = format!(
             "site = {site:?}\ndevice = \"gw\"\nstate_dir = {state:?}\n[aggregator]\naddress = \"{aggregator}\"\n\
-             [window]\nlength = \"1s\"\n[telemetry]\nlisten = \"{telemetry}\"\n[[camera]]\nname = \"door\"\n\
-             source = {{ kind = \"directory\", path = {frames:?} }}\n"
+             [window]\nlength = \"1s\"\n[telemetry]\nlisten = \"{telemetry}\"\n{cameras}"
         );
         let name = format!("agent-{site}");
         let process = Process::none(root, &name);
