@@ -5,9 +5,13 @@
 //!
 //! Deliberately absent: animation, orientation tags (the picture is measured as the sensor delivered it), colour profiles.
 
+mod bits;
 mod dct;
 mod entropy;
+mod huffman;
+mod jpeg_error;
 mod jpeg_header;
+mod strip;
 
 use std::io::Cursor;
 
@@ -19,6 +23,8 @@ use thiserror::Error;
 use crate::feature::{Measurements, Measurer};
 use crate::frame::{Block, BlockRow, FrameError, FrameFacts, MAX_SIDE, PictureSize, Steps};
 use dct::Transform;
+use jpeg_error::JpegError;
+use strip::StripDecoder;
 
 /// Most memory for the pixels of one picture, in bytes: the largest picture in 8-bit RGB.
 const MAX_ALLOCATION: u64 = MAX_SIDE as u64 * MAX_SIDE as u64 * 3;
@@ -88,11 +94,28 @@ impl From<FrameError> for DecodeError {
     }
 }
 
+impl From<JpegError> for DecodeError {
+    fn from(error: JpegError) -> Self {
+        match error {
+            JpegError::Truncated => Self::Truncated,
+            JpegError::Corrupt { what } => Self::Corrupt { what },
+            JpegError::Size(error) => error.into(),
+        }
+    }
+}
+
 /// Decodes and measures one picture after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    strips: Box<StripDecoder>,
     pixels: Vec<u8>,
     strip: Strip,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// How pixels lie in memory.
@@ -115,7 +138,7 @@ impl Decoder {
     /// A decoder without buffers yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { strips: Box::new(StripDecoder::new()), pixels: Vec::new(), strip: Strip::default() }
     }
 
     /// Measures an encoded picture.
@@ -128,6 +151,9 @@ impl Decoder {
         }
         let encoded_bytes = Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if jpeg_header::is_jpeg(bytes) {
+            if let Some(measurements) = self.strips.measure(bytes)? {
+                return Ok(measurements);
+            }
             let header = jpeg_header::parse(bytes)?;
             let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
             let layout = self.read(decoder, header.size)?;

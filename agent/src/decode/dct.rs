@@ -13,7 +13,7 @@ use super::jpeg_header::Table;
 use crate::frame::Block;
 
 /// Position in the zigzag sequence of each coefficient, row by row (ITU-T T.81, figure 5).
-const ZIGZAG: [[u8; 8]; 8] = [
+pub(super) const ZIGZAG: [[u8; 8]; 8] = [
     [0, 1, 5, 6, 14, 15, 27, 28],
     [2, 4, 7, 13, 16, 26, 29, 42],
     [3, 8, 12, 17, 25, 30, 41, 43],

@@ -4,8 +4,10 @@
 //! For sequential Huffman pictures, which is what cameras send, every block is accounted for; of others, every component must
 //! have a scan, a bit for every block, and an end.
 
-use super::DecodeError;
-use super::entropy::{HuffmanTable, ScanComponent, check_scan};
+use super::bits::next_marker;
+use super::entropy::{ScanComponent, check_scan};
+use super::huffman::Codes;
+use super::jpeg_error::JpegError;
 use crate::frame::PictureSize;
 
 /// Entries of a quantisation table, in zigzag order.
@@ -20,12 +22,12 @@ pub(super) struct JpegHeader {
 }
 
 const START_OF_IMAGE: u8 = 0xd8;
-const END_OF_IMAGE: u8 = 0xd9;
-const START_OF_SCAN: u8 = 0xda;
-const QUANTISATION_TABLES: u8 = 0xdb;
-const HUFFMAN_TABLES: u8 = 0xc4;
-const RESTART_INTERVAL: u8 = 0xdd;
-const ADOBE: u8 = 0xee;
+pub(super) const END_OF_IMAGE: u8 = 0xd9;
+pub(super) const START_OF_SCAN: u8 = 0xda;
+pub(super) const QUANTISATION_TABLES: u8 = 0xdb;
+pub(super) const HUFFMAN_TABLES: u8 = 0xc4;
+pub(super) const RESTART_INTERVAL: u8 = 0xdd;
+pub(super) const ADOBE: u8 = 0xee;
 /// Most components of a picture anybody decodes.
 const COMPONENTS: usize = 4;
 
@@ -34,27 +36,42 @@ pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, START_OF_IMAGE, 0xff])
 }
 
+/// A component of the frame header: its name, sampling factors and quantisation table.
 #[derive(Clone, Copy, Debug, Default)]
-struct Component {
-    name: u8,
-    across: u32,
-    down: u32,
-    table: usize,
+pub(super) struct Component {
+    pub(super) name: u8,
+    pub(super) across: u32,
+    pub(super) down: u32,
+    pub(super) table: usize,
     is_scanned: bool,
 }
 
 /// The frame header.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
-    size: PictureSize,
-    is_sequential_huffman: bool,
+pub(super) struct Frame {
+    pub(super) size: PictureSize,
+    pub(super) is_sequential_huffman: bool,
+    /// Bits of a sample.
+    pub(super) precision: u8,
     components: [Component; COMPONENTS],
     count: usize,
 }
 
 impl Frame {
-    fn components(&self) -> &[Component] {
+    pub(super) fn components(&self) -> &[Component] {
         self.components.get(..self.count).unwrap_or_default()
+    }
+
+    /// Whether the first component is luma, given what an Adobe segment says of the transform to RGB.
+    pub(super) fn is_luma_first(&self, adobe_transform: Option<u8>) -> bool {
+        match self.components() {
+            [_] => true,
+            [r, g, b] => {
+                let is_rgb_by_name = [r.name, g.name, b.name] == *b"RGB";
+                adobe_transform.map_or(!is_rgb_by_name, |transform| transform == 1)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -62,8 +79,8 @@ impl Frame {
 #[derive(Default)]
 struct State {
     quantisation: [Option<Table>; 4],
-    dc: [Option<HuffmanTable>; 4],
-    ac: [Option<HuffmanTable>; 4],
+    dc: [Option<Codes>; 4],
+    ac: [Option<Codes>; 4],
     restart_interval: u16,
     frame: Option<Frame>,
     adobe_transform: Option<u8>,
@@ -72,18 +89,19 @@ struct State {
     entropy_bytes: usize,
 }
 
-struct Walk<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Goes from marker to marker.
+pub(super) struct Walk<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
 }
 
 /// Reads every segment and scan up to the end of the image. Linear in the length of the data.
 ///
 /// # Errors
-/// [`DecodeError::Truncated`] where something is missing, [`DecodeError::Corrupt`] where something is malformed, and the errors of
+/// [`JpegError::Truncated`] where something is missing, [`JpegError::Corrupt`] where something is malformed, and the errors of
 /// [`PictureSize::new`] as soon as the size is known.
-pub(super) fn parse(bytes: &[u8]) -> Result<JpegHeader, DecodeError> {
-    let mut walk = Walk { bytes, at: 2 };
+pub(super) fn parse(bytes: &[u8]) -> Result<JpegHeader, JpegError> {
+    let mut walk = Walk::new(bytes);
     let mut state = State::default();
     loop {
         match walk.marker()? {
@@ -99,13 +117,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<JpegHeader, DecodeError> {
             HUFFMAN_TABLES => state.huffman_tables(walk.segment()?)?,
             RESTART_INTERVAL => {
                 let interval = walk.segment()?.first_chunk();
-                let malformed = DecodeError::Corrupt { what: "a malformed restart interval" };
+                let malformed = JpegError::Corrupt { what: "a malformed restart interval" };
                 state.restart_interval = u16::from_be_bytes(*interval.ok_or(malformed)?);
             }
             marker @ (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf) => {
                 let frame = read_frame(walk.segment()?, marker)?;
                 if state.frame.replace(frame).is_some() {
-                    return Err(DecodeError::Corrupt { what: "two frame headers" });
+                    return Err(JpegError::Corrupt { what: "two frame headers" });
                 }
             }
             ADOBE => {
@@ -122,21 +140,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<JpegHeader, DecodeError> {
 }
 
 impl State {
-    fn huffman_tables(&mut self, mut segment: &[u8]) -> Result<(), DecodeError> {
+    fn huffman_tables(&mut self, mut segment: &[u8]) -> Result<(), JpegError> {
         while let Some((&kind, rest)) = segment.split_first() {
             let tables = if kind >> 4 == 0 { &mut self.dc } else { &mut self.ac };
             let slot = tables.get_mut(usize::from(kind & 15));
-            let slot = slot.ok_or(DecodeError::Corrupt { what: "a malformed Huffman table" })?;
-            let (table, rest) = HuffmanTable::read(rest)?;
+            let slot = slot.ok_or(JpegError::Corrupt { what: "a malformed Huffman table" })?;
+            let (table, rest) = Codes::read(rest)?;
             *slot = Some(table);
             segment = rest;
         }
         Ok(())
     }
 
-    fn scan(&mut self, header: &[u8], data: &[u8]) -> Result<(), DecodeError> {
-        const MALFORMED: DecodeError = DecodeError::Corrupt { what: "a malformed scan header" };
-        let frame = self.frame.as_mut().ok_or(DecodeError::Corrupt { what: "a scan before the frame header" })?;
+    fn scan(&mut self, header: &[u8], data: &[u8]) -> Result<(), JpegError> {
+        const MALFORMED: JpegError = JpegError::Corrupt { what: "a malformed scan header" };
+        let frame = self.frame.as_mut().ok_or(JpegError::Corrupt { what: "a scan before the frame header" })?;
         if self.entropy_bytes == 0 {
             let table = frame.components().first().map_or(0, |luma| luma.table);
             self.luma_table = self.quantisation.get(table).copied().flatten();
@@ -173,7 +191,7 @@ impl State {
             let dc = self.dc.get(usize::from(tables >> 4)).and_then(Option::as_ref);
             let ac = self.ac.get(usize::from(tables & 15)).and_then(Option::as_ref);
             let (Some(dc), Some(ac)) = (dc, ac) else {
-                return Err(DecodeError::Corrupt { what: "a scan without its Huffman tables" });
+                return Err(JpegError::Corrupt { what: "a scan without its Huffman tables" });
             };
             let blocks = if single.is_some() { 1 } else { component.across * component.down };
             parts.push(ScanComponent { dc, ac, blocks });
@@ -181,33 +199,31 @@ impl State {
         check_scan(data, &parts, u64::from(wide) * u64::from(high), self.restart_interval)
     }
 
-    fn finish(&self) -> Result<JpegHeader, DecodeError> {
-        let frame = self.frame.as_ref().ok_or(DecodeError::Corrupt { what: "no frame header" })?;
+    fn finish(&self) -> Result<JpegHeader, JpegError> {
+        let frame = self.frame.as_ref().ok_or(JpegError::Corrupt { what: "no frame header" })?;
         // The first bit of every block's DC coefficient is there in every mode.
         let has_bits = self.entropy_bytes as u64 * 8 >= frame.size.blocks();
         if !has_bits || !frame.components().iter().all(|component| component.is_scanned) {
-            return Err(DecodeError::Truncated);
+            return Err(JpegError::Truncated);
         }
-        let is_luma_first = match frame.components() {
-            [_] => true,
-            [r, g, b] => {
-                let is_rgb_by_name = [r.name, g.name, b.name] == *b"RGB";
-                self.adobe_transform.map_or(!is_rgb_by_name, |transform| transform == 1)
-            }
-            _ => false,
-        };
+        let is_luma_first = frame.is_luma_first(self.adobe_transform);
         Ok(JpegHeader { size: frame.size, luma_table: self.luma_table.filter(|_| is_luma_first) })
     }
 }
 
 impl<'a> Walk<'a> {
+    /// A walk that begins behind the start of the image.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 2 }
+    }
+
     /// The next marker; fill bytes before it are skipped.
-    fn marker(&mut self) -> Result<u8, DecodeError> {
-        if self.bytes.get(self.at).ok_or(DecodeError::Truncated)? != &0xff {
-            return Err(DecodeError::Corrupt { what: "no marker where one belongs" });
+    pub(super) fn marker(&mut self) -> Result<u8, JpegError> {
+        if self.bytes.get(self.at).ok_or(JpegError::Truncated)? != &0xff {
+            return Err(JpegError::Corrupt { what: "no marker where one belongs" });
         }
         loop {
-            let byte = *self.bytes.get(self.at).ok_or(DecodeError::Truncated)?;
+            let byte = *self.bytes.get(self.at).ok_or(JpegError::Truncated)?;
             self.at += 1;
             if byte != 0xff {
                 return Ok(byte);
@@ -216,36 +232,39 @@ impl<'a> Walk<'a> {
     }
 
     /// The content of the segment that begins here, without its length.
-    fn segment(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(super) fn segment(&mut self) -> Result<&'a [u8], JpegError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let length = usize::from(u16::from_be_bytes(*rest.first_chunk().ok_or(DecodeError::Truncated)?));
+        let length = usize::from(u16::from_be_bytes(*rest.first_chunk().ok_or(JpegError::Truncated)?));
         if length < 2 {
-            return Err(DecodeError::Corrupt { what: "a segment shorter than its length" });
+            return Err(JpegError::Corrupt { what: "a segment shorter than its length" });
         }
-        let content = rest.get(2..length).ok_or(DecodeError::Truncated)?;
+        let content = rest.get(2..length).ok_or(JpegError::Truncated)?;
         self.at += length;
         Ok(content)
     }
 
     /// The entropy-coded data up to the next marker that is no restart.
-    fn scan(&mut self) -> Result<&'a [u8], DecodeError> {
+    fn scan(&mut self) -> Result<&'a [u8], JpegError> {
         let start = self.at;
+        self.skip_scan(start)?;
+        Ok(self.bytes.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Goes on at the first marker at or behind `from` that is no restart.
+    pub(super) fn skip_scan(&mut self, from: usize) -> Result<(), JpegError> {
+        self.at = from;
         loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let offset = rest.iter().position(|&byte| byte == 0xff).ok_or(DecodeError::Truncated)?;
-            self.at += offset;
+            self.at = next_marker(self.bytes, self.at).ok_or(JpegError::Truncated)?;
             match self.bytes.get(self.at + 1) {
-                None => return Err(DecodeError::Truncated),
-                Some(0x00 | 0xd0..=0xd7) => self.at += 2,
-                Some(0xff) => self.at += 1,
-                Some(_) => return Ok(self.bytes.get(start..self.at).unwrap_or_default()),
+                Some(0xd0..=0xd7) => self.at += 2,
+                _ => return Ok(()),
             }
         }
     }
 }
 
-fn read_tables(mut segment: &[u8], tables: &mut [Option<Table>; 4]) -> Result<(), DecodeError> {
-    const MALFORMED: DecodeError = DecodeError::Corrupt { what: "a malformed quantisation table" };
+pub(super) fn read_tables(mut segment: &[u8], tables: &mut [Option<Table>; 4]) -> Result<(), JpegError> {
+    const MALFORMED: JpegError = JpegError::Corrupt { what: "a malformed quantisation table" };
     while let Some((&kind, rest)) = segment.split_first() {
         let slot = tables.get_mut(usize::from(kind & 15)).ok_or(MALFORMED)?;
         let mut table = [0; 64];
@@ -273,9 +292,9 @@ fn read_tables(mut segment: &[u8], tables: &mut [Option<Table>; 4]) -> Result<()
     Ok(())
 }
 
-fn read_frame(segment: &[u8], marker: u8) -> Result<Frame, DecodeError> {
-    const MALFORMED: DecodeError = DecodeError::Corrupt { what: "a malformed frame header" };
-    let &[_, h0, h1, w0, w1, count, ref list @ ..] = segment else { return Err(MALFORMED) };
+pub(super) fn read_frame(segment: &[u8], marker: u8) -> Result<Frame, JpegError> {
+    const MALFORMED: JpegError = JpegError::Corrupt { what: "a malformed frame header" };
+    let &[precision, h0, h1, w0, w1, count, ref list @ ..] = segment else { return Err(MALFORMED) };
     let size = PictureSize::new(u16::from_be_bytes([w0, w1]).into(), u16::from_be_bytes([h0, h1]).into())?;
     let count = usize::from(count);
     let (list, rest) = list.as_chunks::<3>();
@@ -290,12 +309,13 @@ fn read_frame(segment: &[u8], marker: u8) -> Result<Frame, DecodeError> {
         }
         *component = Component { name, across, down, table: usize::from(table), is_scanned: false };
     }
-    Ok(Frame { size, is_sequential_huffman: marker == 0xc0 || marker == 0xc1, components, count })
+    Ok(Frame { size, is_sequential_huffman: marker == 0xc0 || marker == 0xc1, precision, components, count })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::FrameError;
 
     /// A table of `q`, Huffman tables of one code each (0: nothing), a frame of 16x8 with one component, its scan, the end.
     fn tiny(q: u8, scan: &[u8]) -> Vec<u8> {
@@ -325,23 +345,23 @@ mod tests {
     fn every_prefix_is_truncated_and_so_is_a_scan_that_ends_before_its_blocks() {
         let bytes = tiny(7, WHOLE);
         for length in 2..bytes.len() {
-            assert!(matches!(parse(&bytes[..length]), Err(DecodeError::Truncated)), "{length}");
+            assert!(matches!(parse(&bytes[..length]), Err(JpegError::Truncated)), "{length}");
         }
-        assert!(matches!(parse(&tiny(7, &[])), Err(DecodeError::Truncated)));
+        assert!(matches!(parse(&tiny(7, &[])), Err(JpegError::Truncated)));
         let mut wider = bytes;
         let frame = wider.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("there");
         wider[frame + 8] = 40;
-        assert!(matches!(parse(&wider), Err(DecodeError::Truncated)), "five blocks where four fit");
+        assert!(matches!(parse(&wider), Err(JpegError::Truncated)), "five blocks where four fit");
     }
 
     #[test]
     fn a_table_with_a_zero_and_a_second_frame_header_are_corrupt() {
-        assert!(matches!(parse(&tiny(0, WHOLE)), Err(DecodeError::Corrupt { .. })));
+        assert!(matches!(parse(&tiny(0, WHOLE)), Err(JpegError::Corrupt { .. })));
         let mut bytes = tiny(7, WHOLE);
         let at = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("there");
         let frame = bytes[at..at + 13].to_vec();
         bytes.splice(at..at, frame);
-        assert!(matches!(parse(&bytes), Err(DecodeError::Corrupt { what: "two frame headers" })));
+        assert!(matches!(parse(&bytes), Err(JpegError::Corrupt { what: "two frame headers" })));
     }
 
     #[test]
@@ -349,7 +369,7 @@ mod tests {
         let mut bytes = tiny(7, WHOLE);
         let at = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("there");
         bytes[at + 5..at + 9].fill(0xff);
-        assert!(matches!(parse(&bytes), Err(DecodeError::TooLarge { width: 65_535, height: 65_535 })));
+        assert!(matches!(parse(&bytes), Err(JpegError::Size(FrameError::TooLarge { width: 65_535, height: 65_535 }))));
     }
 
     #[test]

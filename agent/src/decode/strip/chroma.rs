@@ -1,0 +1,175 @@
+//! Chroma: from coefficients straight to pixels at a quarter of luma's scale.
+//!
+//! A quarter-scale pixel is the mean of 4x4 luma pixels, hence of 4, 2 or 1 chroma samples either way. Means of neighbouring samples
+//! are a shorter cosine transform of the same coefficients: the mean of two samples of frequency u is cos(uπ/16) times a sample of
+//! the four-point transform, in which frequencies above four fold back onto those below. So each coefficient is added to its place
+//! in a grid of 4 or 2 a side, with a weight that has the quantisation step in it, and the rest is a very small transform.
+
+use super::lanes::{LANES, Lanes};
+use super::luma::NATURAL;
+use super::plan::Part;
+use super::{BLOCKS_WIDE, LUMA_ROWS};
+use crate::decode::jpeg_header::Table;
+
+/// Fractional bits of what coefficients add up to.
+const FRACTION_BITS: u32 = 5;
+/// Fractional bits of weights.
+const WEIGHT_BITS: u32 = 8;
+/// Most pixels of a block, either way.
+const SIDE: usize = 4;
+/// Most blocks of one component in a unit.
+const UNIT_BLOCKS: usize = 4;
+
+/// For each frequency: its place in the shorter transform, and 2¹⁴ times its weight, where pixels are means of two samples.
+const TWO: [(usize, i64); 8] =
+    [(0, 5_793), (1, 8_035), (2, 5_352), (3, 6_811), (0, 0), (3, -4_551), (2, -2_217), (1, -1_598)];
+/// The same where they are means of four: places 0 and 1.
+const FOUR: [(usize, i64); 8] =
+    [(0, 5_793), (1, 5_249), (0, 0), (1, -1_843), (0, 0), (1, 1_232), (0, 0), (1, -1_044)];
+
+/// Where a coefficient goes, and with what weight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    place: u16,
+    weight: i32,
+}
+
+/// The sums of eight blocks.
+type Grid = [Lanes; SIDE * SIDE];
+
+/// One chroma component of a row of units.
+#[derive(Debug)]
+pub(super) struct Chroma {
+    /// By zigzag position.
+    shares: [Share; 64],
+    grids: [Grid; UNIT_BLOCKS],
+    across: usize,
+    down: usize,
+    /// Pixels of a block either way, 2 or 4.
+    wide: usize,
+    high: usize,
+    pub(super) rows: [[u8; 2 * BLOCKS_WIDE]; 2 * LUMA_ROWS],
+}
+
+impl Chroma {
+    pub(super) const fn new() -> Self {
+        Self {
+            shares: [Share { place: 0, weight: 0 }; 64],
+            grids: [[Lanes::ZERO; SIDE * SIDE]; UNIT_BLOCKS],
+            across: 1,
+            down: 1,
+            wide: SIDE,
+            high: SIDE,
+            rows: [[128; 2 * BLOCKS_WIDE]; 2 * LUMA_ROWS],
+        }
+    }
+
+    /// Sets sampling and quantisation, beside those of luma.
+    pub(super) fn set(&mut self, part: &Part, luma: &Part) {
+        (self.across, self.down) = (part.across, part.down);
+        self.wide = 2 * luma.across / part.across;
+        self.high = 2 * luma.down / part.down;
+        self.shares = shares(&part.steps, self.wide, self.high);
+        for grid in &mut self.grids {
+            grid.fill(Lanes::ZERO);
+        }
+    }
+
+    /// Every pixel without colour.
+    pub(super) fn set_grey(&mut self) {
+        for row in &mut self.rows {
+            row.fill(128);
+        }
+    }
+
+    /// Blocks in a unit.
+    pub(super) const fn blocks(&self) -> usize {
+        self.across * self.down
+    }
+
+    /// Takes coefficients of one block: called with zigzag position and quantised value.
+    #[inline(always)]
+    pub(super) fn store(&mut self, block: usize, lane: usize) -> impl FnMut(usize, i32) {
+        let (shares, grid) = (&self.shares, &mut self.grids[block & (UNIT_BLOCKS - 1)]);
+        let lane = lane & (LANES - 1);
+        move |position, value| {
+            let share = shares[position & 63];
+            let added = value.wrapping_mul(share.weight).wrapping_add(1 << (WEIGHT_BITS - 1)) >> WEIGHT_BITS;
+            let sum = &mut grid[usize::from(share.place) & (SIDE * SIDE - 1)].0[lane];
+            #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
+            {
+                *sum = sum.wrapping_add(added as i16);
+            }
+        }
+    }
+
+    /// Turns the sums of the `group`th eight units into pixels of the rows, and sets them to zero.
+    pub(super) fn take(&mut self, group: usize, units: usize) {
+        for down in 0..self.down {
+            for across in 0..self.across {
+                let Some(grid) = self.grids.get_mut(down * self.across + across) else { continue };
+                let pixels = pixels(grid, self.wide, self.high);
+                grid.fill(Lanes::ZERO);
+                for (row, pixels) in self.rows.iter_mut().skip(down * self.high).zip(pixels.chunks_exact(SIDE)).take(self.high) {
+                    for lane in 0..units.min(LANES) {
+                        let at = ((group * LANES + lane) * self.across + across) * self.wide;
+                        let Some(out) = row.get_mut(at..at + self.wide) else { break };
+                        for (out, pixel) in out.iter_mut().zip(pixels) {
+                            *out = pixel[lane & (LANES - 1)];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn shares(steps: &Table, wide: usize, high: usize) -> [Share; 64] {
+    let folds = |pixels: usize| if pixels == 2 { &FOUR } else { &TWO };
+    let mut shares = [Share::default(); 64];
+    for (share, (&natural, &step)) in shares.iter_mut().zip(NATURAL.iter().zip(steps)) {
+        let (column, row) = (usize::from(natural & 7), usize::from(natural >> 3));
+        let ((x, across), (y, down)) = (folds(wide)[column], folds(high)[row]);
+        // 28 bits of the two weights; the two fractions stay.
+        let weight = across * down * i64::from(step) >> (28 - FRACTION_BITS - WEIGHT_BITS);
+        share.weight = i32::try_from(weight).unwrap_or(0);
+        share.place = u16::try_from(SIDE * y + x).unwrap_or(0);
+    }
+    shares
+}
+
+/// Pixels of eight blocks, four to a row.
+#[inline(always)]
+fn pixels(grid: &Grid, wide: usize, high: usize) -> [[u8; LANES]; SIDE * SIDE] {
+    let mut between = [Lanes::ZERO; SIDE * SIDE];
+    for x in 0..wide.min(SIDE) {
+        let column = core::array::from_fn(|y| grid[SIDE * y + x]);
+        for (y, value) in pass(column, high).into_iter().enumerate() {
+            between[SIDE * y + x] = value;
+        }
+    }
+    let mut pixels = [[0; LANES]; SIDE * SIDE];
+    for y in 0..high.min(SIDE) {
+        let row = core::array::from_fn(|x| between[SIDE * y + x]);
+        for (x, value) in pass(row, wide).into_iter().enumerate() {
+            let level = value.plus(Lanes::all((128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1))));
+            pixels[SIDE * y + x] = level.shifted_right(FRACTION_BITS).between(0, 255).bytes();
+        }
+    }
+    pixels
+}
+
+/// Four or two points of the shorter transform.
+#[inline(always)]
+fn pass([g0, g1, g2, g3]: [Lanes; 4], points: usize) -> [Lanes; 4] {
+    // Fractions of 2¹⁶: cos(π/8) less one, cos(3π/8).
+    const C1: i16 = -4_989;
+    const C3: i16 = 25_080;
+    if points == 2 {
+        return [g0.plus(g1), g0.minus(g1), Lanes::ZERO, Lanes::ZERO];
+    }
+    let (outer, inner) = (g0.plus(g2), g0.minus(g2));
+    let far = g1.plus(g1.times(C1)).plus(g3.times(C3));
+    let near = g1.times(C3).minus(g3).minus(g3.times(C1));
+    [outer.plus(far), inner.plus(near), inner.minus(near), outer.minus(far)]
+}

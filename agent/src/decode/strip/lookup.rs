@@ -1,0 +1,255 @@
+//! Coefficients from entropy-coded bits (ITU-T T.81, F.2.2), most of them in one look-up each.
+//!
+//! The next ten bits are an index. Where they hold a whole code and the value behind it, which is so for nearly all coefficients
+//! of a camera's picture, the entry has the value, the run and the number of bits; where the value is longer, the entry says how
+//! long it is; where the code is longer, it is searched for.
+//!
+//! Must hold: positions never leave a block; a block costs at most 63 look-ups.
+
+use crate::decode::bits::BitReader;
+use crate::decode::entropy::{TOO_MANY, no_code};
+use crate::decode::huffman::Codes;
+use crate::decode::jpeg_error::JpegError;
+
+/// Bits of an index.
+const BITS: u32 = 10;
+/// Set where the upper half is not the value but its length.
+const VALUE_FOLLOWS: u32 = 1 << 15;
+/// Where the number of positions to go on is kept, in 7 bits.
+const ADVANCE_SHIFT: u32 = 8;
+const ADVANCE_MASK: u32 = 0x7f;
+/// Leads out of a block from anywhere in it, and further out than any run.
+const END_OF_BLOCK: u32 = 127;
+
+/// What a table's symbols mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Lengths of differences of DC coefficients.
+    Dc,
+    /// Runs of zeros and lengths of the coefficients that end them.
+    Ac,
+}
+
+/// One table, as entries by the next bits.
+///
+/// An entry: bits to take (8 bits; 0 where the code is longer than an index), positions to go on (7), whether the value follows
+/// (1), the value or its length (16).
+#[derive(Debug)]
+pub(super) struct Lookup {
+    entries: [u32; 1 << BITS],
+    codes: Codes,
+    kind: Kind,
+}
+
+impl Lookup {
+    pub(super) const fn new(kind: Kind) -> Self {
+        Self { entries: [0; 1 << BITS], codes: Codes::new(), kind }
+    }
+
+    /// Replaces the table.
+    pub(super) fn set(&mut self, codes: &Codes) {
+        self.codes.clone_from(codes);
+        self.entries.fill(0);
+        for length in 1..=BITS {
+            let below = BITS - length;
+            for (code, symbol) in codes.of_length(length) {
+                let size = u32::from(symbol & 15);
+                let start = (code << below) as usize;
+                let Some(entries) = self.entries.get_mut(start..start + (1 << below)) else { continue };
+                let plain = header(self.kind, length, symbol);
+                if size > below {
+                    entries.fill(plain | VALUE_FOLLOWS | size << 16);
+                    continue;
+                }
+                for (bits, entry) in (0_u32..).zip(entries) {
+                    let value = extended(bits >> (below - size), size);
+                    *entry = plain | value.cast_unsigned() << 16;
+                }
+            }
+        }
+    }
+
+    /// The entry for the next bits, made up where the table has none.
+    #[inline(always)]
+    fn entry(&self, next: u64, bits: &BitReader<'_>) -> Result<u32, JpegError> {
+        let entry = self.entries[(next >> (64 - BITS)) as usize];
+        if entry & 0xff != 0 {
+            return Ok(entry);
+        }
+        self.long(next, bits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn long(&self, next: u64, bits: &BitReader<'_>) -> Result<u32, JpegError> {
+        let top = u32::try_from(next >> 48).unwrap_or(0);
+        let (length, symbol) = self.codes.find(top, BITS + 1).ok_or_else(|| no_code(bits))?;
+        Ok(header(self.kind, length, symbol) | VALUE_FOLLOWS | u32::from(symbol & 15) << 16)
+    }
+}
+
+/// Bits to take and positions to go on.
+fn header(kind: Kind, length: u32, symbol: u8) -> u32 {
+    let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+    let advance = match (kind, run, size) {
+        (Kind::Dc, ..) => 0,
+        (Kind::Ac, 15, 0) => 16,
+        (Kind::Ac, _, 0) => END_OF_BLOCK,
+        (Kind::Ac, ..) => run + 1,
+    };
+    (length + size) | advance << ADVANCE_SHIFT
+}
+
+/// The value that `size` bits stand for (ITU-T T.81, F.2.2.1).
+#[inline(always)]
+const fn extended(bits: u32, size: u32) -> i32 {
+    let bits = bits.cast_signed();
+    if size > 0 && bits >> (size - 1) == 0 { bits - (1 << size) + 1 } else { bits }
+}
+
+/// The value of an entry, from the bits it was found by.
+#[inline(always)]
+fn value(entry: u32, next: u64) -> i32 {
+    if entry & VALUE_FOLLOWS == 0 {
+        return entry.cast_signed() >> 16;
+    }
+    let size = entry >> 16;
+    let code = (entry & 0xff) - size;
+    // Sizes are below 16, so the upper half has them all.
+    let bits = ((next << (code & 63)) >> 32) as u32;
+    extended(if size == 0 { 0 } else { bits >> (32 - size) }, size)
+}
+
+/// Reads the difference of a DC coefficient from the last of its component.
+#[inline(always)]
+pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, JpegError> {
+    let next = bits.peek();
+    let entry = dc.entry(next, bits)?;
+    bits.take(entry & 0xff);
+    Ok(value(entry, next))
+}
+
+/// Reads the other 63 coefficients and hands each that is not zero, and perhaps some that are, over with its zigzag position.
+#[inline(always)]
+pub(super) fn coefficients(
+    bits: &mut BitReader<'_>,
+    ac: &Lookup,
+    mut store: impl FnMut(usize, i32),
+) -> Result<(), JpegError> {
+    let mut position = 0_u32;
+    while position < 63 {
+        let next = bits.peek();
+        let entry = ac.entry(next, bits)?;
+        bits.take(entry & 0xff);
+        position += (entry >> ADVANCE_SHIFT) & ADVANCE_MASK;
+        if position > 63 {
+            if position < END_OF_BLOCK {
+                return Err(if bits.is_beyond_end() { JpegError::Truncated } else { TOO_MANY });
+            }
+            break;
+        }
+        store(position as usize, value(entry, next));
+    }
+    if bits.is_beyond_end() { Err(JpegError::Truncated) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes of every length from 1 to 16, ones followed by a zero, with these symbols.
+    fn codes(symbols: [u8; 16]) -> Codes {
+        let bytes = [[1; 16], symbols].concat();
+        Codes::read(&bytes).expect("valid").0
+    }
+
+    /// A code, or a value, as bits.
+    fn code(place: usize) -> String {
+        format!("{}0", "1".repeat(place))
+    }
+
+    fn bits_of(value: i32, size: u32) -> String {
+        let bits = if value < 0 { value - 1 + (1 << size) } else { value };
+        format!("{bits:0width$b}", width = size as usize)
+    }
+
+    fn bytes(bits: &str) -> Vec<u8> {
+        let padded = format!("{bits}{}", "1".repeat(7));
+        let mut bytes = Vec::new();
+        for byte in padded.as_bytes().chunks_exact(8) {
+            bytes.push(byte.iter().fold(0_u8, |byte, &bit| byte << 1 | (bit - b'0')));
+            if bytes.last() == Some(&0xff) {
+                bytes.push(0);
+            }
+        }
+        bytes
+    }
+
+    fn read(data: &[u8], ac: &Lookup) -> Result<Vec<(usize, i32)>, JpegError> {
+        let mut found = Vec::new();
+        coefficients(&mut BitReader::new(data, 0), ac, |position, value| found.push((position, value)))?;
+        found.retain(|&(_, value)| value != 0);
+        Ok(found)
+    }
+
+    #[test]
+    fn values_of_every_size_and_sign_are_read_behind_codes_of_every_length() {
+        for place in 0..16 {
+            for size in 1..=15_u32 {
+                let mut symbols = [0_u8; 16];
+                symbols[place] = u8::try_from(size).expect("small") | 0x20;
+                let mut ac = Lookup::new(Kind::Ac);
+                ac.set(&codes(symbols));
+                let most = (1 << size) - 1;
+                let values = [-most, -(1 << (size - 1)), 1 << (size - 1), most];
+                let end = code((place + 1) % 16);
+                let bits: String = values.iter().map(|&value| code(place) + &bits_of(value, size)).collect();
+                let want: Vec<_> = [3, 6, 9, 12].into_iter().zip(values).collect();
+                assert_eq!(read(&bytes(&(bits + &end)), &ac), Ok(want));
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_sixteen_zeros_are_skipped_and_no_run_leads_out_of_the_block() {
+        let mut ac = Lookup::new(Kind::Ac);
+        let mut symbols = [0; 16];
+        symbols[1] = 0xf0;
+        symbols[2] = 0xe1;
+        symbols[3] = 0x01;
+        ac.set(&codes(symbols));
+        let (end, sixteen, fourteen, one) = (code(0), code(1), code(2) + "1", code(3) + "0");
+        let block = |parts: &[&String]| read(&bytes(&parts.iter().map(|s| s.as_str()).collect::<String>()), &ac);
+        assert_eq!(block(&[&one, &sixteen, &one, &end]), Ok(vec![(1, -1), (18, -1)]));
+        // 48 zeros and 14 more, and the last coefficient: no end follows.
+        assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &fourteen]), Ok(vec![(63, 1)]));
+        assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &fourteen, &one]), Ok(vec![(63, 1)]));
+        assert_eq!(block(&[&one, &sixteen, &sixteen, &sixteen, &fourteen]), Err(TOO_MANY));
+        assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &sixteen, &end]), Err(TOO_MANY));
+    }
+
+    #[test]
+    fn bits_that_are_no_code_and_bits_that_are_not_there_are_told_apart() {
+        let mut ac = Lookup::new(Kind::Ac);
+        let mut counts = vec![1];
+        counts.extend([0; 15]);
+        counts.push(0x01);
+        ac.set(&Codes::read(&counts).expect("valid").0);
+        assert!(matches!(read(&[0x7f, 0x7f, 0x7f, 0x7f], &ac), Err(JpegError::Corrupt { .. })));
+        assert_eq!(read(&[0], &ac), Err(JpegError::Truncated));
+        assert_eq!(read(&[0x7f], &ac), Err(JpegError::Truncated));
+    }
+
+    #[test]
+    fn differences_have_a_size_of_up_to_fifteen_bits() {
+        let mut dc = Lookup::new(Kind::Dc);
+        let mut symbols = [0; 16];
+        symbols[3] = 11;
+        symbols[15] = 15;
+        dc.set(&codes(symbols));
+        for (place, value, size) in [(0, 0, 0), (3, -2047, 11), (3, 1024, 11), (15, 32_767, 15)] {
+            let bits = if size == 0 { code(place) } else { code(place) + &bits_of(value, size) };
+            assert_eq!(difference(&mut BitReader::new(&bytes(&bits), 0), &dc), Ok(value));
+        }
+    }
+}
