@@ -218,12 +218,12 @@ fn luma_block(
     let mut bits = reader.clone();
     // A dark or bright picture in coarse steps may be a little beyond the range, a forged one far.
     let level = predicted(&mut bits, dc, predictor)?.saturating_mul(places[0].step.into()).clamp(-2047, 2047);
-    coefficients[0].0[lane] = i16::try_from(level).unwrap_or(0);
+    coefficients[0][lane] = i16::try_from(level).unwrap_or(0);
     lookup::coefficients(&mut bits, ac, |position, value| {
         let place = places[position & 63];
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
         {
-            coefficients[usize::from(place.natural) & 63].0[lane] = value.wrapping_mul(place.step.into()) as i16;
+            coefficients[usize::from(place.natural) & 63][lane] = value.wrapping_mul(place.step.into()) as i16;
         }
     })?;
     *reader = bits;

@@ -5,7 +5,7 @@
 //! the four-point transform, in which frequencies above four fold back onto those below. So each coefficient is added to its place
 //! in a grid of 4 or 2 a side, with a weight that has the quantisation step in it, and the rest is a very small transform.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, ZERO, times};
 use super::luma::NATURAL;
 use super::plan::Part;
 use super::{BLOCKS_WIDE, LUMA_ROWS};
@@ -24,8 +24,7 @@ const UNIT_BLOCKS: usize = 4;
 const TWO: [(usize, i64); 8] =
     [(0, 5_793), (1, 8_035), (2, 5_352), (3, 6_811), (0, 0), (3, -4_551), (2, -2_217), (1, -1_598)];
 /// The same where they are means of four: places 0 and 1.
-const FOUR: [(usize, i64); 8] =
-    [(0, 5_793), (1, 5_249), (0, 0), (1, -1_843), (0, 0), (1, 1_232), (0, 0), (1, -1_044)];
+const FOUR: [(usize, i64); 8] = [(0, 5_793), (1, 5_249), (0, 0), (1, -1_843), (0, 0), (1, 1_232), (0, 0), (1, -1_044)];
 
 /// Where a coefficient goes, and with what weight.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +54,7 @@ impl Chroma {
     pub(super) const fn new() -> Self {
         Self {
             shares: [Share { place: 0, weight: 0 }; 64],
-            grids: [[Lanes::ZERO; SIDE * SIDE]; UNIT_BLOCKS],
+            grids: [[ZERO; SIDE * SIDE]; UNIT_BLOCKS],
             across: 1,
             down: 1,
             wide: SIDE,
@@ -71,7 +70,7 @@ impl Chroma {
         self.high = 2 * luma.down / part.down;
         self.shares = shares(&part.steps, self.wide, self.high);
         for grid in &mut self.grids {
-            grid.fill(Lanes::ZERO);
+            grid.fill(ZERO);
         }
     }
 
@@ -95,7 +94,7 @@ impl Chroma {
         move |position, value| {
             let share = shares[position & 63];
             let added = value.wrapping_mul(share.weight).wrapping_add(1 << (WEIGHT_BITS - 1)) >> WEIGHT_BITS;
-            let sum = &mut grid[usize::from(share.place) & (SIDE * SIDE - 1)].0[lane];
+            let sum = &mut grid[usize::from(share.place) & (SIDE * SIDE - 1)][lane];
             #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
             {
                 *sum = sum.wrapping_add(added as i16);
@@ -104,13 +103,21 @@ impl Chroma {
     }
 
     /// Turns the sums of the `group`th eight units into pixels of the rows, and sets them to zero.
+    #[inline(never)]
     pub(super) fn take(&mut self, group: usize, units: usize) {
         for down in 0..self.down {
             for across in 0..self.across {
                 let Some(grid) = self.grids.get_mut(down * self.across + across) else { continue };
-                let pixels = pixels(grid, self.wide, self.high);
-                grid.fill(Lanes::ZERO);
-                for (row, pixels) in self.rows.iter_mut().skip(down * self.high).zip(pixels.chunks_exact(SIDE)).take(self.high) {
+                let pixels = match (self.wide, self.high) {
+                    (2, 2) => pixels::<2, 2>(grid),
+                    (4, 2) => pixels::<4, 2>(grid),
+                    (2, 4) => pixels::<2, 4>(grid),
+                    _ => pixels::<4, 4>(grid),
+                };
+                grid.fill(ZERO);
+                for (row, pixels) in
+                    self.rows.iter_mut().skip(down * self.high).zip(pixels.chunks_exact(SIDE)).take(self.high)
+                {
                     for lane in 0..units.min(LANES) {
                         let at = ((group * LANES + lane) * self.across + across) * self.wide;
                         let Some(out) = row.get_mut(at..at + self.wide) else { break };
@@ -139,21 +146,25 @@ fn shares(steps: &Table, wide: usize, high: usize) -> [Share; 64] {
 }
 
 /// Pixels of eight blocks, four to a row.
-#[inline(always)]
-fn pixels(grid: &Grid, wide: usize, high: usize) -> [[u8; LANES]; SIDE * SIDE] {
-    let mut between = [Lanes::ZERO; SIDE * SIDE];
-    for x in 0..wide.min(SIDE) {
-        let column = core::array::from_fn(|y| grid[SIDE * y + x]);
-        for (y, value) in pass(column, high).into_iter().enumerate() {
-            between[SIDE * y + x] = value;
+#[inline(never)]
+fn pixels<const WIDE: usize, const HIGH: usize>(grid: &Grid) -> [[u8; LANES]; SIDE * SIDE] {
+    let mut between = [ZERO; SIDE * SIDE];
+    for x in 0..WIDE {
+        for lane in 0..LANES {
+            let column = pass::<HIGH>(core::array::from_fn(|y| grid[SIDE * y + x][lane]));
+            for y in 0..HIGH {
+                between[SIDE * y + x][lane] = column[y];
+            }
         }
     }
     let mut pixels = [[0; LANES]; SIDE * SIDE];
-    for y in 0..high.min(SIDE) {
-        let row = core::array::from_fn(|x| between[SIDE * y + x]);
-        for (x, value) in pass(row, wide).into_iter().enumerate() {
-            let level = value.plus(Lanes::all((128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1))));
-            pixels[SIDE * y + x] = level.shifted_right(FRACTION_BITS).between(0, 255).bytes();
+    for y in 0..HIGH {
+        for lane in 0..LANES {
+            let row = pass::<WIDE>(core::array::from_fn(|x| between[SIDE * y + x][lane]));
+            for x in 0..WIDE {
+                let level = row[x].wrapping_add((128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS;
+                pixels[SIDE * y + x][lane] = level.clamp(0, 255).to_le_bytes()[0];
+            }
         }
     }
     pixels
@@ -161,15 +172,17 @@ fn pixels(grid: &Grid, wide: usize, high: usize) -> [[u8; LANES]; SIDE * SIDE] {
 
 /// Four or two points of the shorter transform.
 #[inline(always)]
-fn pass([g0, g1, g2, g3]: [Lanes; 4], points: usize) -> [Lanes; 4] {
+fn pass<const POINTS: usize>([g0, g1, g2, g3]: [i16; 4]) -> [i16; 4] {
     // Fractions of 2¹⁶: cos(π/8) less one, cos(3π/8).
     const C1: i16 = -4_989;
     const C3: i16 = 25_080;
-    if points == 2 {
-        return [g0.plus(g1), g0.minus(g1), Lanes::ZERO, Lanes::ZERO];
+    let plus = i16::wrapping_add;
+    let minus = i16::wrapping_sub;
+    if POINTS == 2 {
+        return [plus(g0, g1), minus(g0, g1), 0, 0];
     }
-    let (outer, inner) = (g0.plus(g2), g0.minus(g2));
-    let far = g1.plus(g1.times(C1)).plus(g3.times(C3));
-    let near = g1.times(C3).minus(g3).minus(g3.times(C1));
-    [outer.plus(far), inner.plus(near), inner.minus(near), outer.minus(far)]
+    let (outer, inner) = (plus(g0, g2), minus(g0, g2));
+    let far = plus(plus(g1, times(g1, C1)), times(g3, C3));
+    let near = minus(times(g1, C3), plus(g3, times(g3, C1)));
+    [plus(outer, far), plus(inner, near), minus(inner, near), minus(outer, far)]
 }

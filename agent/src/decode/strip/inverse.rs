@@ -5,12 +5,14 @@
 //!
 //! Must hold: pixels are within one level of the exact transform, and most of them equal.
 
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes, times};
 
 /// Fractional bits between the passes.
-pub(super) const FRACTION_BITS: u32 = 5;
+const FRACTION_BITS: u32 = 5;
+/// Added to the DC term of a row, which goes into each of its pixels once: the level shift, and a half to round by.
+const SHIFT_AND_HALF: i16 = (128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1));
 
-/// Dequantised coefficients or pixels of eight blocks, row by row.
+/// Dequantised coefficients of eight blocks, row by row.
 pub(super) type Blocks = [Lanes; 64];
 
 /// 2¹⁴ times the scale factors of rows and columns: 1, then √2·cos(kπ/16); as products, so that coefficients times 2⁴ times these
@@ -26,53 +28,69 @@ const SCALES: [[i16; 8]; 8] = [
     [4_520, 6_270, 5_906, 5_315, 4_520, 3_552, 2_446, 1_247],
 ];
 
-/// Pixels, 0..=255, of dequantised coefficients within ±2,047.
-#[inline(always)]
-pub(super) fn pixels(coefficients: &Blocks) -> Blocks {
-    let mut between = [Lanes::ZERO; 64];
+/// The scale factors, once for each lane, so that they are multiplied by straight from memory.
+static LANE_SCALES: [[Lanes; 8]; 8] = lane_scales();
+
+const fn lane_scales() -> [[Lanes; 8]; 8] {
+    let mut scales = [[[0; LANES]; 8]; 8];
+    let mut at = 0;
+    while at < 64 {
+        scales[at / 8][at % 8] = [SCALES[at / 8][at % 8]; LANES];
+        at += 1;
+    }
+    scales
+}
+
+/// The first pass, down the columns, of dequantised coefficients within ±2,047, which are set to zero for the next blocks.
+#[inline(never)]
+pub(super) fn columns(coefficients: &mut Blocks, between: &mut Blocks) {
     for u in 0..8 {
-        let column = core::array::from_fn(|v| coefficients[8 * v + u].shifted_left(4).times(SCALES[v][u]));
-        for (y, value) in transformed(column).into_iter().enumerate() {
-            between[8 * y + u] = value;
+        for lane in 0..LANES {
+            let column = core::array::from_fn(|v| {
+                let coefficient = core::mem::take(&mut coefficients[8 * v + u][lane]);
+                times(coefficient << 4, LANE_SCALES[v][u][lane])
+            });
+            for (y, value) in transformed(column).into_iter().enumerate() {
+                between[8 * y + u][lane] = value;
+            }
         }
     }
-    let mut pixels = [Lanes::ZERO; 64];
-    for y in 0..8 {
-        let mut row: [Lanes; 8] = core::array::from_fn(|u| between[8 * y + u]);
-        // Level shift and rounding ride on the DC term, which goes into every pixel of the row once.
-        row[0] = row[0].plus(Lanes::all((128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1))));
-        for (x, value) in transformed(row).into_iter().enumerate() {
-            pixels[8 * y + x] = value.shifted_right(FRACTION_BITS).between(0, 255);
-        }
-    }
-    pixels
+}
+
+/// The second pass, along one row: pixels, 0..=255.
+#[inline(always)]
+pub(super) fn row(mut between: [i16; 8]) -> [i16; 8] {
+    between[0] = between[0].wrapping_add(SHIFT_AND_HALF);
+    transformed(between).map(|value| (value >> FRACTION_BITS).max(0).min(255))
 }
 
 /// One pass.
 #[inline(always)]
-fn transformed([i0, i1, i2, i3, i4, i5, i6, i7]: [Lanes; 8]) -> [Lanes; 8] {
+fn transformed([i0, i1, i2, i3, i4, i5, i6, i7]: [i16; 8]) -> [i16; 8] {
     // Fractions of 2¹⁶: √2 − 1; 2·cos(π/8) − 2; √2·... as in the paper, each less a whole number that is added apart.
     const ROOT_2: i16 = 27_146; // 1.414213562 = 1 + …
     const C2_TWICE: i16 = -9_977; // 1.847759065 = 2 + …
     const C2_LESS_C6: i16 = 5_400; // 1.082392200 = 1 + …
     const C2_PLUS_C6: i16 = -25_354; // 2.613125930 = 3 + …
-    let (sum, difference) = (i0.plus(i4), i0.minus(i4));
-    let (inner, other) = (i2.plus(i6), i2.minus(i6));
-    let other = other.plus(other.times(ROOT_2)).minus(inner);
-    let (e0, e3) = (sum.plus(inner), sum.minus(inner));
-    let (e1, e2) = (difference.plus(other), difference.minus(other));
+    let plus = i16::wrapping_add;
+    let minus = i16::wrapping_sub;
+    let (sum, difference) = (plus(i0, i4), minus(i0, i4));
+    let (inner, other) = (plus(i2, i6), minus(i2, i6));
+    let other = minus(plus(other, times(other, ROOT_2)), inner);
+    let (e0, e3) = (plus(sum, inner), minus(sum, inner));
+    let (e1, e2) = (plus(difference, other), minus(difference, other));
 
-    let (z13, z10) = (i5.plus(i3), i5.minus(i3));
-    let (z11, z12) = (i1.plus(i7), i1.minus(i7));
-    let o7 = z11.plus(z13);
-    let cross = z11.minus(z13);
-    let cross = cross.plus(cross.times(ROOT_2));
-    let both = z10.plus(z12);
-    let both = both.plus(both).plus(both.times(C2_TWICE));
-    let upper = z12.plus(z12.times(C2_LESS_C6)).minus(both);
-    let lower = both.minus(z10.plus(z10).plus(z10).plus(z10.times(C2_PLUS_C6)));
-    let o6 = lower.minus(o7);
-    let o5 = cross.minus(o6);
-    let o4 = upper.plus(o5);
-    [e0.plus(o7), e1.plus(o6), e2.plus(o5), e3.minus(o4), e3.plus(o4), e2.minus(o5), e1.minus(o6), e0.minus(o7)]
+    let (z13, z10) = (plus(i5, i3), minus(i5, i3));
+    let (z11, z12) = (plus(i1, i7), minus(i1, i7));
+    let o7 = plus(z11, z13);
+    let cross = minus(z11, z13);
+    let cross = plus(cross, times(cross, ROOT_2));
+    let both = plus(z10, z12);
+    let both = plus(plus(both, both), times(both, C2_TWICE));
+    let upper = minus(plus(z12, times(z12, C2_LESS_C6)), both);
+    let lower = minus(both, plus(plus(z10, z10), plus(z10, times(z10, C2_PLUS_C6))));
+    let o6 = minus(lower, o7);
+    let o5 = minus(cross, o6);
+    let o4 = plus(upper, o5);
+    [plus(e0, o7), plus(e1, o6), plus(e2, o5), minus(e3, o4), plus(e3, o4), minus(e2, o5), minus(e1, o6), minus(e0, o7)]
 }

@@ -1,7 +1,7 @@
 //! Luma: from the coefficients of eight blocks to what a row of blocks says of them, and to the steps between pixels.
 
 use super::inverse::{self, Blocks};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, ZERO, distance, magnitude, sum};
 use super::{BLOCKS_WIDE, UNITS};
 use crate::decode::dct::ZIGZAG;
 use crate::frame::{Block, Steps};
@@ -48,9 +48,11 @@ pub(super) struct Luma {
     pub(super) coefficients: [Blocks; UNIT_BLOCKS],
     pub(super) rows: [LumaRow; ROWS],
     /// The lowest pixels of the block row above, column by column of the block.
-    above: [[[u8; LANES]; 8]; UNITS],
+    above: [[Lanes; 8]; UNITS],
     /// The rightmost pixels of the last block in the group of units before, for each block row.
     left: [[i16; 8]; ROWS],
+    /// Between the passes of the transform.
+    between: Blocks,
     pub(super) steps: Steps,
 }
 
@@ -70,10 +72,11 @@ pub(super) struct Extent {
 impl Luma {
     pub(super) const fn new() -> Self {
         Self {
-            coefficients: [[Lanes::ZERO; 64]; UNIT_BLOCKS],
+            coefficients: [[ZERO; 64]; UNIT_BLOCKS],
             rows: [const { LumaRow::new() }; ROWS],
-            above: [[[0; LANES]; 8]; UNITS],
+            above: [[ZERO; 8]; UNITS],
             left: [[0; 8]; ROWS],
+            between: [ZERO; 64],
             steps: Steps { border: 0, borders: 0, inner: 0, inners: 0 },
         }
     }
@@ -81,70 +84,121 @@ impl Luma {
     /// Forgets the picture before, whole or not.
     pub(super) fn reset(&mut self) {
         for coefficients in &mut self.coefficients {
-            coefficients.fill(Lanes::ZERO);
+            coefficients.fill(ZERO);
         }
         self.steps = Steps::default();
     }
 
     /// Takes the coefficients of the `group`th eight units of a row into the rows, and sets them to zero.
+    #[inline(never)]
     pub(super) fn take(&mut self, group: usize, extent: Extent) {
         for down in 0..extent.down.min(ROWS) {
-            let is_kept = down < extent.rows;
+            if down >= extent.rows {
+                self.coefficients.iter_mut().for_each(|coefficients| coefficients.fill(ZERO));
+                break;
+            }
             for across in 0..extent.across {
                 let Some(coefficients) = self.coefficients.get_mut(down * extent.across + across) else { continue };
-                if is_kept {
-                    summarise(coefficients, &mut self.rows[down], group, across, extent);
-                }
+                summarise(coefficients, &mut self.rows[down], group, across, extent);
             }
-            if is_kept {
-                self.take_pixels(down, group, extent);
-            }
-        }
-        for coefficients in self.coefficients.iter_mut().take(extent.across * extent.down) {
-            coefficients.fill(Lanes::ZERO);
+            self.take_pixels(down, group, extent);
         }
     }
 
     /// Quarter-scale pixels and steps of one block row of the units.
     fn take_pixels(&mut self, down: usize, group: usize, extent: Extent) {
-        let carried = self.left[down];
-        let mut right = [[Lanes::ZERO; 8]; 2];
-        let mut left = [[Lanes::ZERO; 8]; 2];
-        for across in 0..extent.across.min(2) {
-            let Some(coefficients) = self.coefficients.get(down * extent.across + across) else { continue };
-            let valid = extent.valid(group, across);
-            let pixels = inverse::pixels(coefficients);
-            self.steps.inner += sum(inner_steps(&pixels), valid);
-            for y in 0..8 {
-                left[across][y] = pixels[8 * y];
-                right[across][y] = pixels[8 * y + 7];
-            }
+        let mut edges = [Edges { left: [ZERO; 8], right: [ZERO; 8] }; 2];
+        for (across, edges) in edges.iter_mut().enumerate().take(extent.across) {
+            let Some(coefficients) = self.coefficients.get_mut(down * extent.across + across) else { continue };
             let Some(above) = self.above.get_mut(group * extent.across + across) else { continue };
-            let mut border = Lanes::ZERO;
-            for (x, above) in above.iter_mut().enumerate() {
-                border = border.plus(Lanes::from_bytes(*above).distance(pixels[x]));
-                *above = pixels[56 + x].bytes();
-            }
+            inverse::columns(coefficients, &mut self.between);
+            let mut sums = Sums { above: ZERO, inner: ZERO, quarter: [[[8; LANES]; 2]; 2] };
+            measure(&self.between, above, edges, &mut sums);
+            let valid = extent.valid(group, across);
+            self.steps.inner += sum(&sums.inner, valid);
             if !(extent.is_first && down == 0) {
-                self.steps.border += sum(border, valid);
+                self.steps.border += sum(&sums.above, valid);
             }
-            quarter(&pixels, &mut self.rows[down].quarter, group, across, extent);
+            let first = 2 * (group * LANES * extent.across + across);
+            for (row, [left, right]) in self.rows[down].quarter.iter_mut().zip(&sums.quarter) {
+                let pixels = row.get_mut(first..).unwrap_or_default().chunks_mut(2 * extent.across);
+                for ((pixels, left), right) in pixels.zip(left).zip(right).take(valid) {
+                    if let [first, second, ..] = pixels {
+                        (*first, *second) = ((left >> 4).to_le_bytes()[0], (right >> 4).to_le_bytes()[0]);
+                    }
+                }
+            }
         }
-        let last = extent.across.min(2) - 1;
-        let mut border = [Lanes::ZERO; 2];
-        for y in 0..8 {
+        self.count_sideways(down, group, extent, &edges);
+    }
+
+    /// Steps from block to block along a row.
+    #[inline(never)]
+    fn count_sideways(&mut self, down: usize, group: usize, extent: Extent, edges: &[Edges; 2]) {
+        let [first, second] = edges;
+        let last = if extent.across == 1 { first } else { second };
+        let mut border = [ZERO; 2];
+        for (y, carried) in self.left[down].iter_mut().enumerate() {
             // The neighbour to the left of a unit's first block is the last block of the unit before.
-            let mut neighbours = [carried[y]; LANES];
-            neighbours[1..].copy_from_slice(&right[last][y].0[..LANES - 1]);
-            border[0] = border[0].plus(left[0][y].distance(Lanes(neighbours)));
-            border[1] = border[1].plus(left[1][y].distance(right[0][y]));
-            self.left[down][y] = right[last][y].0[LANES - 1];
+            let mut neighbours = [*carried; LANES];
+            neighbours[1..].copy_from_slice(&last.right[y][..LANES - 1]);
+            for lane in 0..LANES {
+                border[0][lane] += distance(first.left[y][lane], neighbours[lane]);
+                border[1][lane] += distance(second.left[y][lane], first.right[y][lane]);
+            }
+            *carried = last.right[y][LANES - 1];
         }
         if group == 0 {
-            border[0].0[0] = 0;
+            border[0][0] = 0;
         }
-        for (across, &border) in border.iter().enumerate().take(extent.across) {
+        for (across, border) in border.iter().enumerate().take(extent.across) {
             self.steps.border += sum(border, extent.valid(group, across));
+        }
+    }
+}
+
+/// The leftmost and rightmost pixels of eight blocks, from the top down.
+#[derive(Clone, Copy, Debug)]
+struct Edges {
+    left: [Lanes; 8],
+    right: [Lanes; 8],
+}
+
+/// Sums over the pixels of eight blocks; 112 steps of up to 255 fit.
+struct Sums {
+    /// Steps from the block above.
+    above: Lanes,
+    /// Steps inside.
+    inner: Lanes,
+    /// Pixels of each quarter, by rows.
+    quarter: [[Lanes; 2]; 2],
+}
+
+/// The second pass of the transform, and everything that is asked of pixels, while they are at hand. Leaves the lowest row in `above`.
+#[inline(never)]
+fn measure(between: &Blocks, above: &mut [Lanes; 8], edges: &mut Edges, sums: &mut Sums) {
+    for y in 0..8 {
+        let quarter = &mut sums.quarter[y / 4];
+        let mut downwards = ZERO;
+        for lane in 0..LANES {
+            let pixels = inverse::row(core::array::from_fn(|u| between[8 * y + u][lane]));
+            let mut sideways = 0;
+            for x in 0..7 {
+                sideways += distance(pixels[x], pixels[x + 1]);
+            }
+            sums.inner[lane] += sideways;
+            for x in 0..8 {
+                downwards[lane] += distance(pixels[x], above[x][lane]);
+                above[x][lane] = pixels[x];
+            }
+            quarter[0][lane] += pixels[0] + pixels[1] + pixels[2] + pixels[3];
+            quarter[1][lane] += pixels[4] + pixels[5] + pixels[6] + pixels[7];
+            edges.left[y][lane] = pixels[0];
+            edges.right[y][lane] = pixels[7];
+        }
+        let total = if y == 0 { &mut sums.above } else { &mut sums.inner };
+        for (total, lane) in total.iter_mut().zip(downwards) {
+            *total += lane;
         }
     }
 }
@@ -165,66 +219,34 @@ impl Extent {
     }
 }
 
-fn sum(lanes: Lanes, valid: usize) -> u64 {
-    lanes.0.iter().take(valid).map(|&lane| u64::from(lane.cast_unsigned())).sum()
-}
-
 /// Sums of coefficients.
-#[inline(always)]
+#[inline(never)]
 fn summarise(coefficients: &Blocks, row: &mut LumaRow, group: usize, across: usize, extent: Extent) {
-    let group_sum = |from: usize, to: usize| {
-        let mut sum = Lanes::ZERO;
-        for &place in &NATURAL[from..=to] {
-            sum = sum.plus_at_most(coefficients[usize::from(place)].magnitude());
-        }
-        sum
-    };
-    let (low, middle, next, top) = (group_sum(1, 5), group_sum(6, 20), group_sum(21, 27), group_sum(28, 63));
-    let high = next.plus_at_most(top);
-    let dc = coefficients[0].plus(Lanes::all(1024)).between(0, i16::MAX);
+    let [mut low, mut middle, mut next, mut high] = [ZERO; 4];
+    let mut top = ZERO;
+    add_up(coefficients, 1..6, &mut low);
+    add_up(coefficients, 6..21, &mut middle);
+    add_up(coefficients, 21..28, &mut next);
+    add_up(coefficients, 28..64, &mut top);
+    for lane in 0..LANES {
+        high[lane] = next[lane].saturating_add(top[lane]);
+    }
     let valid = extent.valid(group, across);
     let blocks = row.blocks.iter_mut().skip(group * LANES * extent.across + across).step_by(extent.across);
     for (lane, block) in blocks.take(valid).enumerate() {
-        let at = |lanes: &Lanes| lanes.0[lane & (LANES - 1)].cast_unsigned();
-        *block = Block { dc: at(&dc), low: at(&low), middle: at(&middle), high: at(&high), top: at(&top) };
+        let at = |lanes: &Lanes| lanes[lane & (LANES - 1)].cast_unsigned();
+        let dc = (coefficients[0][lane & (LANES - 1)] + 1024).max(0).cast_unsigned();
+        *block = Block { dc, low: at(&low), middle: at(&middle), high: at(&high), top: at(&top) };
     }
 }
 
-/// Sums of absolute steps between neighbours inside each block; 112 steps of up to 255 fit.
+/// Adds the magnitudes of coefficients at these zigzag positions.
 #[inline(always)]
-fn inner_steps(pixels: &Blocks) -> Lanes {
-    let mut sum = Lanes::ZERO;
-    for y in 0..8 {
-        for x in 0..7 {
-            sum = sum.plus(pixels[8 * y + x].distance(pixels[8 * y + x + 1]));
-        }
-    }
-    for at in 0..56 {
-        sum = sum.plus(pixels[at].distance(pixels[at + 8]));
-    }
-    sum
-}
-
-/// Means of 4x4 pixels.
-#[inline(always)]
-fn quarter(pixels: &Blocks, rows: &mut [[u8; 2 * BLOCKS_WIDE]; 2], group: usize, across: usize, extent: Extent) {
-    let valid = extent.valid(group, across);
-    let first = 2 * (group * LANES * extent.across + across);
-    for (half, row) in rows.iter_mut().enumerate() {
-        let mean = |left: usize| {
-            let mut sum = Lanes::all(8);
-            for y in 4 * half..4 * half + 4 {
-                for x in left..left + 4 {
-                    sum = sum.plus(pixels[8 * y + x]);
-                }
-            }
-            sum.shifted_right(4).bytes()
-        };
-        let means = [mean(0), mean(4)];
-        for lane in 0..valid {
-            let at = first + 2 * lane * extent.across;
-            let Some([left, right]) = row.get_mut(at..at + 2) else { break };
-            (*left, *right) = (means[0][lane & (LANES - 1)], means[1][lane & (LANES - 1)]);
+fn add_up(coefficients: &Blocks, positions: core::ops::Range<usize>, sum: &mut Lanes) {
+    for &place in &NATURAL[positions] {
+        let coefficients = &coefficients[usize::from(place & 63)];
+        for lane in 0..LANES {
+            sum[lane] = sum[lane].saturating_add(magnitude(coefficients[lane]));
         }
     }
 }

@@ -107,10 +107,11 @@ impl Definitions {
         }
         let components = frame.components();
         let (&count, list) = header.split_first()?;
-        let (list, rest) = list.as_chunks::<2>();
-        if usize::from(count) != components.len() || list.len() != components.len() || rest != WHOLE_BLOCKS.as_slice() {
+        let (list, rest) = list.split_at_checked(2 * components.len())?;
+        if usize::from(count) != components.len() || rest != WHOLE_BLOCKS.as_slice() {
             return None;
         }
+        let list = list.as_chunks::<2>().0;
         let mut parts = [None; COMPONENTS];
         for ((part, component), &[name, _]) in parts.iter_mut().zip(components).zip(list) {
             let steps = self.quantisation.get(component.table).copied().flatten()?;
