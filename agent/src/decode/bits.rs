@@ -9,7 +9,7 @@ use super::jpeg_error::JpegError;
 pub(super) const GUARANTEED: u32 = 32;
 
 /// Reads bits from the top of a 64-bit word.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct BitReader<'a> {
     data: &'a [u8],
     at: usize,
@@ -49,7 +49,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Whether fewer than 16 bits are left: then bits that are no code may be nothing but the end.
-    pub(super) const fn is_near_end(&self) -> bool {
+    pub(super) const fn is_near_end(self) -> bool {
         self.invented + 16 > self.count
     }
 
@@ -67,12 +67,13 @@ impl<'a> BitReader<'a> {
                 return;
             }
         }
-        self.refill_by_bytes();
+        // By value, so that a caller's reader can stay in registers.
+        *self = self.refilled_by_bytes();
     }
 
     #[cold]
     #[inline(never)]
-    fn refill_by_bytes(&mut self) {
+    fn refilled_by_bytes(mut self) -> Self {
         while self.count <= 56 {
             let byte = match (self.data.get(self.at), self.data.get(self.at + 1)) {
                 (Some(0xff), Some(0)) => {
@@ -96,6 +97,7 @@ impl<'a> BitReader<'a> {
             self.bits |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
+        self
     }
 
     /// Goes on behind the next marker, which must be a restart; what is left before it is padding.

@@ -54,7 +54,7 @@ pub(super) fn check_scan(
 fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
     let top = (bits.peek() >> 48) & 0xffff;
     let Some((length, symbol)) = u32::try_from(top).ok().and_then(|top| codes.find(top, 1)) else {
-        return Err(no_code(bits));
+        return Err(no_code(*bits));
     };
     bits.take(length + u32::from(symbol & 15));
     if bits.is_beyond_end() {
@@ -64,7 +64,7 @@ fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
 }
 
 /// What it means that the next bits are no code.
-pub(super) const fn no_code(bits: &BitReader<'_>) -> JpegError {
+pub(super) const fn no_code(bits: BitReader<'_>) -> JpegError {
     if bits.is_near_end() {
         return JpegError::Truncated;
     }

@@ -38,12 +38,15 @@ const BLOCKS_WIDE: usize = (WIDEST / BLOCK) as usize;
 /// Groups of eight units in a row, times blocks across in a unit.
 const UNITS: usize = BLOCKS_WIDE / LANES;
 
+/// From a lane's first coefficient to its last.
+const LANE_REACH: usize = 63 * LANES + 1;
+
 const _: () = assert!(size_of::<StripDecoder>() <= 64 * 1024, "the memory a decoder may take");
 
-/// Where a luma coefficient goes in its block, and its quantisation step.
+/// Where a luma coefficient goes among those of eight blocks, and its quantisation step.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    natural: u16,
+    offset: u16,
     step: u16,
 }
 
@@ -67,7 +70,7 @@ impl StripDecoder {
             luma_ac: Lookup::new(Kind::Ac),
             chroma_dc: Lookup::new(Kind::Dc),
             chroma_ac: Lookup::new(Kind::Ac),
-            places: [Place { natural: 0, step: 0 }; 64],
+            places: [Place { offset: 0, step: 0 }; 64],
             luma: Luma::new(),
             chroma: [const { Chroma::new() }; 2],
         }
@@ -140,7 +143,7 @@ impl StripDecoder {
                 self.luma.take(group, extent);
                 if plan.chroma.is_some() {
                     for chroma in &mut self.chroma {
-                        chroma.take(group, units);
+                        chroma.take(group);
                     }
                 }
             }
@@ -191,7 +194,7 @@ impl StripDecoder {
 fn places(steps: &Table) -> [Place; 64] {
     let mut places = [Place::default(); 64];
     for (place, (&natural, &step)) in places.iter_mut().zip(NATURAL.iter().zip(steps)) {
-        *place = Place { natural: natural.into(), step };
+        *place = Place { offset: u16::from(natural) * LANES as u16, step };
     }
     places
 }
@@ -214,16 +217,18 @@ fn luma_block(
     coefficients: &mut Blocks,
     lane: usize,
 ) -> Result<(), JpegError> {
+    // Every eighth number from here on is this lane's.
     let lane = lane & (LANES - 1);
-    let mut bits = reader.clone();
+    let Some(lane) = coefficients.as_flattened_mut()[lane..].first_chunk_mut::<LANE_REACH>() else { return Ok(()) };
+    let mut bits = *reader;
     // A dark or bright picture in coarse steps may be a little beyond the range, a forged one far.
     let level = predicted(&mut bits, dc, predictor)?.saturating_mul(places[0].step.into()).clamp(-2047, 2047);
-    coefficients[0][lane] = i16::try_from(level).unwrap_or(0);
+    lane[0] = i16::try_from(level).unwrap_or(0);
     lookup::coefficients(&mut bits, ac, |position, value| {
         let place = places[position & 63];
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
         {
-            coefficients[usize::from(place.natural) & 63][lane] = value.wrapping_mul(place.step.into()) as i16;
+            lane[usize::from(place.offset) & (LANE_REACH - 1)] = value.wrapping_mul(place.step.into()) as i16;
         }
     })?;
     *reader = bits;
@@ -241,7 +246,7 @@ fn chroma_block(
     block: usize,
     lane: usize,
 ) -> Result<(), JpegError> {
-    let mut bits = reader.clone();
+    let mut bits = *reader;
     let level = predicted(&mut bits, dc, predictor)?.clamp(-2047, 2047);
     let mut store = chroma.store(block, lane);
     store(0, level);

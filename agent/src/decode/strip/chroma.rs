@@ -5,7 +5,7 @@
 //! the four-point transform, in which frequencies above four fold back onto those below. So each coefficient is added to its place
 //! in a grid of 4 or 2 a side, with a weight that has the quantisation step in it, and the rest is a very small transform.
 
-use super::lanes::{LANES, Lanes, ZERO, times};
+use super::lanes::{LANES, times};
 use super::luma::NATURAL;
 use super::plan::Part;
 use super::{BLOCKS_WIDE, LUMA_ROWS};
@@ -26,15 +26,19 @@ const TWO: [(usize, i64); 8] =
 /// The same where they are means of four: places 0 and 1.
 const FOUR: [(usize, i64); 8] = [(0, 5_793), (1, 5_249), (0, 0), (1, -1_843), (0, 0), (1, 1_232), (0, 0), (1, -1_044)];
 
-/// Where a coefficient goes, and with what weight.
+/// Where a coefficient goes in the first lane, and with what weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
     place: u16,
     weight: i32,
 }
 
+/// One number for each place in a row of the grid and each of eight blocks.
+type GridRow = [i16; SIDE * LANES];
 /// The sums of eight blocks.
-type Grid = [Lanes; SIDE * SIDE];
+type Grid = [GridRow; SIDE];
+
+const EMPTY: Grid = [[0; SIDE * LANES]; SIDE];
 
 /// One chroma component of a row of units.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl Chroma {
     pub(super) const fn new() -> Self {
         Self {
             shares: [Share { place: 0, weight: 0 }; 64],
-            grids: [[ZERO; SIDE * SIDE]; UNIT_BLOCKS],
+            grids: [EMPTY; UNIT_BLOCKS],
             across: 1,
             down: 1,
             wide: SIDE,
@@ -69,9 +73,7 @@ impl Chroma {
         self.wide = 2 * luma.across / part.across;
         self.high = 2 * luma.down / part.down;
         self.shares = shares(&part.steps, self.wide, self.high);
-        for grid in &mut self.grids {
-            grid.fill(ZERO);
-        }
+        self.grids = [EMPTY; UNIT_BLOCKS];
     }
 
     /// Every pixel without colour.
@@ -89,12 +91,12 @@ impl Chroma {
     /// Takes coefficients of one block: called with zigzag position and quantised value.
     #[inline(always)]
     pub(super) fn store(&mut self, block: usize, lane: usize) -> impl FnMut(usize, i32) {
-        let (shares, grid) = (&self.shares, &mut self.grids[block & (UNIT_BLOCKS - 1)]);
+        let (shares, grid) = (&self.shares, self.grids[block & (UNIT_BLOCKS - 1)].as_flattened_mut());
         let lane = lane & (LANES - 1);
         move |position, value| {
             let share = shares[position & 63];
             let added = value.wrapping_mul(share.weight).wrapping_add(1 << (WEIGHT_BITS - 1)) >> WEIGHT_BITS;
-            let sum = &mut grid[usize::from(share.place) & (SIDE * SIDE - 1)][lane];
+            let sum = &mut grid[(usize::from(share.place) | lane) & (SIDE * SIDE * LANES - 1)];
             #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
             {
                 *sum = sum.wrapping_add(added as i16);
@@ -103,28 +105,37 @@ impl Chroma {
     }
 
     /// Turns the sums of the `group`th eight units into pixels of the rows, and sets them to zero.
-    #[inline(never)]
-    pub(super) fn take(&mut self, group: usize, units: usize) {
+    pub(super) fn take(&mut self, group: usize) {
         for down in 0..self.down {
             for across in 0..self.across {
-                let Some(grid) = self.grids.get_mut(down * self.across + across) else { continue };
-                let pixels = match (self.wide, self.high) {
-                    (2, 2) => pixels::<2, 2>(grid),
-                    (4, 2) => pixels::<4, 2>(grid),
-                    (2, 4) => pixels::<2, 4>(grid),
-                    _ => pixels::<4, 4>(grid),
-                };
-                grid.fill(ZERO);
-                for (row, pixels) in
-                    self.rows.iter_mut().skip(down * self.high).zip(pixels.chunks_exact(SIDE)).take(self.high)
-                {
-                    for lane in 0..units.min(LANES) {
-                        let at = ((group * LANES + lane) * self.across + across) * self.wide;
-                        let Some(out) = row.get_mut(at..at + self.wide) else { break };
-                        for (out, pixel) in out.iter_mut().zip(pixels) {
-                            *out = pixel[lane & (LANES - 1)];
-                        }
-                    }
+                let block = (group, across, down);
+                match (self.wide, self.high) {
+                    (2, 2) => self.take_blocks::<2, 2>(block),
+                    (4, 2) => self.take_blocks::<4, 2>(block),
+                    (2, 4) => self.take_blocks::<2, 4>(block),
+                    _ => self.take_blocks::<4, 4>(block),
+                }
+            }
+        }
+    }
+
+    fn take_blocks<const WIDE: usize, const HIGH: usize>(&mut self, (group, across, down): (usize, usize, usize)) {
+        let Some(grid) = self.grids.get_mut(down * self.across + across) else { return };
+        let columns = turned(&transformed::<HIGH>(grid));
+        *grid = EMPTY;
+        let pixels = transformed::<WIDE>(&columns);
+        let start = (group * LANES * self.across + across) * WIDE;
+        for (y, row) in self.rows.iter_mut().skip(down * HIGH).enumerate().take(HIGH) {
+            let mut interleaved = [[0; WIDE]; LANES];
+            for (lane, block) in interleaved.iter_mut().enumerate() {
+                for (pixel, column) in block.iter_mut().zip(&pixels) {
+                    *pixel = level(column[(LANES * y + lane) & (SIDE * LANES - 1)]);
+                }
+            }
+            let row = row.get_mut(start..).unwrap_or_default();
+            for (out, block) in row.chunks_mut(WIDE * self.across).zip(&interleaved) {
+                if let Some(out) = out.first_chunk_mut::<WIDE>() {
+                    *out = *block;
                 }
             }
         }
@@ -140,49 +151,51 @@ fn shares(steps: &Table, wide: usize, high: usize) -> [Share; 64] {
         // 28 bits of the two weights; the two fractions stay.
         let weight = across * down * i64::from(step) >> (28 - FRACTION_BITS - WEIGHT_BITS);
         share.weight = i32::try_from(weight).unwrap_or(0);
-        share.place = u16::try_from(SIDE * y + x).unwrap_or(0);
+        share.place = u16::try_from((SIDE * y + x) * LANES).unwrap_or(0);
     }
     shares
 }
 
-/// Pixels of eight blocks, four to a row.
-#[inline(never)]
-fn pixels<const WIDE: usize, const HIGH: usize>(grid: &Grid) -> [[u8; LANES]; SIDE * SIDE] {
-    let mut between = [ZERO; SIDE * SIDE];
-    for x in 0..WIDE {
-        for lane in 0..LANES {
-            let column = pass::<HIGH>(core::array::from_fn(|y| grid[SIDE * y + x][lane]));
-            for y in 0..HIGH {
-                between[SIDE * y + x][lane] = column[y];
-            }
+/// Numbers by column and row instead of row and column.
+fn turned(grid: &Grid) -> Grid {
+    let mut turned = EMPTY;
+    for (y, row) in grid.iter().enumerate() {
+        for (turned, lanes) in turned.iter_mut().zip(row.as_chunks::<LANES>().0) {
+            turned[LANES * y..LANES * (y + 1)].copy_from_slice(lanes);
         }
     }
-    let mut pixels = [[0; LANES]; SIDE * SIDE];
-    for y in 0..HIGH {
-        for lane in 0..LANES {
-            let row = pass::<WIDE>(core::array::from_fn(|x| between[SIDE * y + x][lane]));
-            for x in 0..WIDE {
-                let level = row[x].wrapping_add((128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1))) >> FRACTION_BITS;
-                pixels[SIDE * y + x][lane] = level.clamp(0, 255).to_le_bytes()[0];
-            }
-        }
-    }
-    pixels
+    turned
 }
 
-/// Four or two points of the shorter transform.
-#[inline(always)]
-fn pass<const POINTS: usize>([g0, g1, g2, g3]: [i16; 4]) -> [i16; 4] {
+/// Four or two points of the shorter transform, down every column.
+#[inline(never)]
+fn transformed<const POINTS: usize>(grid: &Grid) -> Grid {
     // Fractions of 2¹⁶: cos(π/8) less one, cos(3π/8).
     const C1: i16 = -4_989;
     const C3: i16 = 25_080;
     let plus = i16::wrapping_add;
     let minus = i16::wrapping_sub;
-    if POINTS == 2 {
-        return [plus(g0, g1), minus(g0, g1), 0, 0];
+    let mut out = EMPTY;
+    for at in 0..SIDE * LANES {
+        let [g0, g1, g2, g3] = [grid[0][at], grid[1][at], grid[2][at], grid[3][at]];
+        if POINTS == 2 {
+            (out[0][at], out[1][at]) = (plus(g0, g1), minus(g0, g1));
+            continue;
+        }
+        let (outer, inner) = (plus(g0, g2), minus(g0, g2));
+        let far = plus(plus(g1, times(g1, C1)), times(g3, C3));
+        let near = minus(times(g1, C3), plus(g3, times(g3, C1)));
+        out[0][at] = plus(outer, far);
+        out[1][at] = plus(inner, near);
+        out[2][at] = minus(inner, near);
+        out[3][at] = minus(outer, far);
     }
-    let (outer, inner) = (plus(g0, g2), minus(g0, g2));
-    let far = plus(plus(g1, times(g1, C1)), times(g3, C3));
-    let near = minus(times(g1, C3), plus(g3, times(g3, C1)));
-    [plus(outer, far), plus(inner, near), minus(inner, near), minus(outer, far)]
+    out
+}
+
+/// A pixel.
+#[inline(always)]
+fn level(sum: i16) -> u8 {
+    let shift_and_half = (128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1));
+    (sum.wrapping_add(shift_and_half) >> FRACTION_BITS).clamp(0, 255).to_le_bytes()[0]
 }

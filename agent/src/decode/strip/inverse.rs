@@ -61,7 +61,7 @@ pub(super) fn columns(coefficients: &mut Blocks, between: &mut Blocks) {
 #[inline(always)]
 pub(super) fn row(mut between: [i16; 8]) -> [i16; 8] {
     between[0] = between[0].wrapping_add(SHIFT_AND_HALF);
-    transformed(between).map(|value| (value >> FRACTION_BITS).max(0).min(255))
+    transformed(between).map(|value| (value >> FRACTION_BITS).clamp(0, 255))
 }
 
 /// One pass.

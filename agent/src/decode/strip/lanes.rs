@@ -26,14 +26,3 @@ pub(super) const fn times(number: i16, fraction: i16) -> i16 {
 pub(super) fn magnitude(number: i16) -> i16 {
     number.max(0_i16.saturating_sub(number))
 }
-
-/// The absolute difference of two pixels.
-#[inline(always)]
-pub(super) fn distance(a: i16, b: i16) -> i16 {
-    magnitude(a.wrapping_sub(b))
-}
-
-/// The sum over the first lanes, none of which is negative.
-pub(super) fn sum(lanes: &Lanes, valid: usize) -> u64 {
-    lanes.iter().take(valid).map(|&lane| u64::from(lane.unsigned_abs())).sum()
-}

@@ -13,11 +13,12 @@ use crate::decode::jpeg_error::JpegError;
 
 /// Bits of an index.
 const BITS: u32 = 10;
-/// Set where the upper half is not the value but its length.
-const VALUE_FOLLOWS: u32 = 1 << 15;
-/// Where the number of positions to go on is kept, in 7 bits.
+/// The number of bits to take is in the lowest six; this is set where the entry has no value yet.
+const LENGTH_MASK: u32 = 0x3f;
+const UNFINISHED: u32 = 1 << 7;
+/// Where the number of positions to go on is kept, in eight bits, and where the value.
 const ADVANCE_SHIFT: u32 = 8;
-const ADVANCE_MASK: u32 = 0x7f;
+const VALUE_SHIFT: u32 = 16;
 /// Leads out of a block from anywhere in it, and further out than any run.
 const END_OF_BLOCK: u32 = 127;
 
@@ -32,8 +33,9 @@ pub(super) enum Kind {
 
 /// One table, as entries by the next bits.
 ///
-/// An entry: bits to take (8 bits; 0 where the code is longer than an index), positions to go on (7), whether the value follows
-/// (1), the value or its length (16).
+/// An entry, from the lowest bit: bits to take (6), a gap, whether it is unfinished (1), positions to go on (8), the value (16, with
+/// its sign). An unfinished one has the length of its code in the place of bits to take, 0 where the code is longer than an index,
+/// and the size of its value in the place of the value.
 #[derive(Debug)]
 pub(super) struct Lookup {
     entries: [u32; 1 << BITS],
@@ -49,55 +51,61 @@ impl Lookup {
     /// Replaces the table.
     pub(super) fn set(&mut self, codes: &Codes) {
         self.codes.clone_from(codes);
-        self.entries.fill(0);
+        self.entries.fill(UNFINISHED);
         for length in 1..=BITS {
             let below = BITS - length;
             for (code, symbol) in codes.of_length(length) {
                 let size = u32::from(symbol & 15);
                 let start = (code << below) as usize;
                 let Some(entries) = self.entries.get_mut(start..start + (1 << below)) else { continue };
-                let plain = header(self.kind, length, symbol);
                 if size > below {
-                    entries.fill(plain | VALUE_FOLLOWS | size << 16);
+                    entries.fill(advance(self.kind, symbol) | length | UNFINISHED | size << VALUE_SHIFT);
                     continue;
                 }
+                let plain = advance(self.kind, symbol) | (length + size);
                 for (bits, entry) in (0_u32..).zip(entries) {
                     let value = extended(bits >> (below - size), size);
-                    *entry = plain | value.cast_unsigned() << 16;
+                    *entry = plain | value.cast_unsigned() << VALUE_SHIFT;
                 }
             }
         }
     }
 
-    /// The entry for the next bits, made up where the table has none.
+    /// The entry for the next bits, finished.
     #[inline(always)]
-    fn entry(&self, next: u64, bits: &BitReader<'_>) -> Result<u32, JpegError> {
+    fn entry(&self, next: u64, bits: BitReader<'_>) -> Result<u32, JpegError> {
         let entry = self.entries[(next >> (64 - BITS)) as usize];
-        if entry & 0xff != 0 {
+        if entry & UNFINISHED == 0 {
             return Ok(entry);
         }
-        self.long(next, bits)
+        self.finished(entry, next).ok_or_else(|| no_code(bits))
     }
 
-    #[cold]
+    /// The entry with its value; `None` where the bits begin with no code.
     #[inline(never)]
-    fn long(&self, next: u64, bits: &BitReader<'_>) -> Result<u32, JpegError> {
-        let top = u32::try_from(next >> 48).unwrap_or(0);
-        let (length, symbol) = self.codes.find(top, BITS + 1).ok_or_else(|| no_code(bits))?;
-        Ok(header(self.kind, length, symbol) | VALUE_FOLLOWS | u32::from(symbol & 15) << 16)
+    fn finished(&self, entry: u32, next: u64) -> Option<u32> {
+        let (length, size, plain) = match entry & LENGTH_MASK {
+            0 => {
+                let (length, symbol) = self.codes.find(u32::try_from(next >> 48).ok()?, BITS + 1)?;
+                (length, u32::from(symbol & 15), advance(self.kind, symbol))
+            }
+            length => (length, entry >> VALUE_SHIFT, entry & (0xff << ADVANCE_SHIFT)),
+        };
+        // One more shift, because a size of 0 would be one by all 64 bits.
+        let bits = u32::try_from(next << length >> 1 >> (63 - size)).ok()?;
+        Some(plain | (length + size) | extended(bits, size).cast_unsigned() << VALUE_SHIFT)
     }
 }
 
-/// Bits to take and positions to go on.
-fn header(kind: Kind, length: u32, symbol: u8) -> u32 {
-    let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-    let advance = match (kind, run, size) {
+/// Positions to go on, in its place.
+fn advance(kind: Kind, symbol: u8) -> u32 {
+    let advance = match (kind, symbol >> 4, symbol & 15) {
         (Kind::Dc, ..) => 0,
         (Kind::Ac, 15, 0) => 16,
         (Kind::Ac, _, 0) => END_OF_BLOCK,
-        (Kind::Ac, ..) => run + 1,
+        (Kind::Ac, run, _) => u32::from(run) + 1,
     };
-    (length + size) | advance << ADVANCE_SHIFT
+    advance << ADVANCE_SHIFT
 }
 
 /// The value that `size` bits stand for (ITU-T T.81, F.2.2.1).
@@ -107,26 +115,13 @@ const fn extended(bits: u32, size: u32) -> i32 {
     if size > 0 && bits >> (size - 1) == 0 { bits - (1 << size) + 1 } else { bits }
 }
 
-/// The value of an entry, from the bits it was found by.
-#[inline(always)]
-fn value(entry: u32, next: u64) -> i32 {
-    if entry & VALUE_FOLLOWS == 0 {
-        return entry.cast_signed() >> 16;
-    }
-    let size = entry >> 16;
-    let code = (entry & 0xff) - size;
-    // Sizes are below 16, so the upper half has them all.
-    let bits = ((next << (code & 63)) >> 32) as u32;
-    extended(if size == 0 { 0 } else { bits >> (32 - size) }, size)
-}
-
 /// Reads the difference of a DC coefficient from the last of its component.
 #[inline(always)]
 pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, JpegError> {
     let next = bits.peek();
-    let entry = dc.entry(next, bits)?;
-    bits.take(entry & 0xff);
-    Ok(value(entry, next))
+    let entry = dc.entry(next, *bits)?;
+    bits.take(entry & LENGTH_MASK);
+    Ok(entry.cast_signed() >> VALUE_SHIFT)
 }
 
 /// Reads the other 63 coefficients and hands each that is not zero, and perhaps some that are, over with its zigzag position.
@@ -139,16 +134,16 @@ pub(super) fn coefficients(
     let mut position = 0_u32;
     while position < 63 {
         let next = bits.peek();
-        let entry = ac.entry(next, bits)?;
-        bits.take(entry & 0xff);
-        position += (entry >> ADVANCE_SHIFT) & ADVANCE_MASK;
+        let entry = ac.entry(next, *bits)?;
+        bits.take(entry & LENGTH_MASK);
+        position += (entry >> ADVANCE_SHIFT) & 0xff;
         if position > 63 {
             if position < END_OF_BLOCK {
                 return Err(if bits.is_beyond_end() { JpegError::Truncated } else { TOO_MANY });
             }
             break;
         }
-        store(position as usize, value(entry, next));
+        store(position as usize, entry.cast_signed() >> VALUE_SHIFT);
     }
     if bits.is_beyond_end() { Err(JpegError::Truncated) } else { Ok(()) }
 }

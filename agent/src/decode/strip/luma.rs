@@ -1,7 +1,7 @@
 //! Luma: from the coefficients of eight blocks to what a row of blocks says of them, and to the steps between pixels.
 
 use super::inverse::{self, Blocks};
-use super::lanes::{LANES, Lanes, ZERO, distance, magnitude, sum};
+use super::lanes::{LANES, Lanes, ZERO, magnitude};
 use super::{BLOCKS_WIDE, UNITS};
 use crate::decode::dct::ZIGZAG;
 use crate::frame::{Block, Steps};
@@ -27,6 +27,9 @@ const fn natural() -> [u8; 64] {
     order
 }
 
+/// One row or column of pixels of eight blocks: all first pixels, all second ones, and so on.
+type Line = [u8; 8 * LANES];
+
 /// One block row at quarter scale, and its blocks.
 #[derive(Debug)]
 pub(super) struct LumaRow {
@@ -48,9 +51,9 @@ pub(super) struct Luma {
     pub(super) coefficients: [Blocks; UNIT_BLOCKS],
     pub(super) rows: [LumaRow; ROWS],
     /// The lowest pixels of the block row above, column by column of the block.
-    above: [[Lanes; 8]; UNITS],
+    above: [Line; UNITS],
     /// The rightmost pixels of the last block in the group of units before, for each block row.
-    left: [[i16; 8]; ROWS],
+    left: [[u8; 8]; ROWS],
     /// Between the passes of the transform.
     between: Blocks,
     pub(super) steps: Steps,
@@ -74,7 +77,7 @@ impl Luma {
         Self {
             coefficients: [[ZERO; 64]; UNIT_BLOCKS],
             rows: [const { LumaRow::new() }; ROWS],
-            above: [[ZERO; 8]; UNITS],
+            above: [[0; 8 * LANES]; UNITS],
             left: [[0; 8]; ROWS],
             between: [ZERO; 64],
             steps: Steps { border: 0, borders: 0, inner: 0, inners: 0 },
@@ -90,7 +93,6 @@ impl Luma {
     }
 
     /// Takes the coefficients of the `group`th eight units of a row into the rows, and sets them to zero.
-    #[inline(never)]
     pub(super) fn take(&mut self, group: usize, extent: Extent) {
         for down in 0..extent.down.min(ROWS) {
             if down >= extent.rows {
@@ -107,25 +109,37 @@ impl Luma {
 
     /// Quarter-scale pixels and steps of one block row of the units.
     fn take_pixels(&mut self, down: usize, group: usize, extent: Extent) {
-        let mut edges = [Edges { left: [ZERO; 8], right: [ZERO; 8] }; 2];
-        for (across, edges) in edges.iter_mut().enumerate().take(extent.across) {
+        let mut edges = [Edges { left: [0; 8 * LANES], right: [0; 8 * LANES] }; 2];
+        let mut quarters = [[[[0; LANES]; 2]; 2]; 2];
+        for (across, (edges, quarter)) in edges.iter_mut().zip(&mut quarters).enumerate().take(extent.across) {
             let Some(coefficients) = self.coefficients.get_mut(down * extent.across + across) else { continue };
             let Some(above) = self.above.get_mut(group * extent.across + across) else { continue };
             inverse::columns(coefficients, &mut self.between);
-            let mut sums = Sums { above: ZERO, inner: ZERO, quarter: [[[8; LANES]; 2]; 2] };
-            measure(&self.between, above, edges, &mut sums);
+            let mut pixels = [[0; 8 * LANES]; 8];
+            rows(&self.between, &mut pixels, edges, quarter);
             let valid = extent.valid(group, across);
-            self.steps.inner += sum(&sums.inner, valid);
-            if !(extent.is_first && down == 0) {
-                self.steps.border += sum(&sums.above, valid);
+            if valid < LANES {
+                pixels.iter_mut().chain([&mut edges.left, &mut edges.right]).for_each(|line| keep(line, valid));
             }
-            let first = 2 * (group * LANES * extent.across + across);
-            for (row, [left, right]) in self.rows[down].quarter.iter_mut().zip(&sums.quarter) {
-                let pixels = row.get_mut(first..).unwrap_or_default().chunks_mut(2 * extent.across);
-                for ((pixels, left), right) in pixels.zip(left).zip(right).take(valid) {
-                    if let [first, second, ..] = pixels {
-                        (*first, *second) = ((left >> 4).to_le_bytes()[0], (right >> 4).to_le_bytes()[0]);
-                    }
+            let [first, .., last] = &pixels;
+            if !(extent.is_first && down == 0) {
+                self.steps.border += u64::from(distance(above, first));
+            }
+            self.steps.inner += u64::from(inner_steps(&pixels, edges));
+            *above = *last;
+        }
+        for (half, row) in self.rows[down].quarter.iter_mut().enumerate() {
+            let means: [[[u8; LANES]; 2]; 2] = core::array::from_fn(|across| {
+                quarters[across][half].map(|sums| sums.map(|sum| ((sum + 8) >> 4).to_le_bytes()[0]))
+            });
+            let row = row.get_mut(2 * LANES * group * extent.across..).unwrap_or_default();
+            if extent.across == 1 {
+                for (lane, pair) in row.as_chunks_mut::<2>().0.iter_mut().enumerate().take(LANES) {
+                    *pair = core::array::from_fn(|side| means[0][side][lane & (LANES - 1)]);
+                }
+            } else {
+                for (lane, pixels) in row.as_chunks_mut::<4>().0.iter_mut().enumerate().take(LANES) {
+                    *pixels = core::array::from_fn(|place| means[place / 2][place % 2][lane & (LANES - 1)]);
                 }
             }
         }
@@ -133,26 +147,27 @@ impl Luma {
     }
 
     /// Steps from block to block along a row.
-    #[inline(never)]
-    fn count_sideways(&mut self, down: usize, group: usize, extent: Extent, edges: &[Edges; 2]) {
-        let [first, second] = edges;
+    fn count_sideways(&mut self, down: usize, group: usize, extent: Extent, [first, second]: &[Edges; 2]) {
         let last = if extent.across == 1 { first } else { second };
-        let mut border = [ZERO; 2];
+        // The neighbour to the left of a unit's first block is the last block of the unit before.
+        let mut neighbours = [0; 8 * LANES];
+        neighbours[1..].copy_from_slice(&last.right[..8 * LANES - 1]);
         for (y, carried) in self.left[down].iter_mut().enumerate() {
-            // The neighbour to the left of a unit's first block is the last block of the unit before.
-            let mut neighbours = [*carried; LANES];
-            neighbours[1..].copy_from_slice(&last.right[y][..LANES - 1]);
-            for lane in 0..LANES {
-                border[0][lane] += distance(first.left[y][lane], neighbours[lane]);
-                border[1][lane] += distance(second.left[y][lane], first.right[y][lane]);
+            neighbours[LANES * y] = if group == 0 { first.left[LANES * y] } else { *carried };
+            *carried = last.right[LANES * y + LANES - 1];
+        }
+        let valid = extent.valid(group, 0);
+        if valid < LANES {
+            keep(&mut neighbours, valid);
+        }
+        self.steps.border += u64::from(distance(&first.left, &neighbours));
+        if extent.across == 2 {
+            let mut neighbours = first.right;
+            let valid = extent.valid(group, 1);
+            if valid < LANES {
+                keep(&mut neighbours, valid);
             }
-            *carried = last.right[y][LANES - 1];
-        }
-        if group == 0 {
-            border[0][0] = 0;
-        }
-        for (across, border) in border.iter().enumerate().take(extent.across) {
-            self.steps.border += sum(border, extent.valid(group, across));
+            self.steps.border += u64::from(distance(&second.left, &neighbours));
         }
     }
 }
@@ -160,47 +175,63 @@ impl Luma {
 /// The leftmost and rightmost pixels of eight blocks, from the top down.
 #[derive(Clone, Copy, Debug)]
 struct Edges {
-    left: [Lanes; 8],
-    right: [Lanes; 8],
+    left: Line,
+    right: Line,
 }
 
-/// Sums over the pixels of eight blocks; 112 steps of up to 255 fit.
-struct Sums {
-    /// Steps from the block above.
-    above: Lanes,
-    /// Steps inside.
-    inner: Lanes,
-    /// Pixels of each quarter, by rows.
-    quarter: [[Lanes; 2]; 2],
-}
-
-/// The second pass of the transform, and everything that is asked of pixels, while they are at hand. Leaves the lowest row in `above`.
+/// The second pass of the transform. Adds up each quarter of the blocks, by row and column, on the way.
 #[inline(never)]
-fn measure(between: &Blocks, above: &mut [Lanes; 8], edges: &mut Edges, sums: &mut Sums) {
-    for y in 0..8 {
-        let quarter = &mut sums.quarter[y / 4];
-        let mut downwards = ZERO;
+fn rows(between: &Blocks, pixels: &mut [Line; 8], edges: &mut Edges, quarters: &mut [[Lanes; 2]; 2]) {
+    for (y, (between, row)) in between.as_chunks::<8>().0.iter().zip(pixels).enumerate() {
+        let quarters = &mut quarters[y / 4 % 2];
+        let at = LANES * y % (8 * LANES);
         for lane in 0..LANES {
-            let pixels = inverse::row(core::array::from_fn(|u| between[8 * y + u][lane]));
-            let mut sideways = 0;
-            for x in 0..7 {
-                sideways += distance(pixels[x], pixels[x + 1]);
+            let pixels = inverse::row(core::array::from_fn(|u| between[u][lane]));
+            for (x, pixel) in pixels.into_iter().enumerate() {
+                row[LANES * x + lane] = pixel.to_le_bytes()[0];
             }
-            sums.inner[lane] += sideways;
-            for x in 0..8 {
-                downwards[lane] += distance(pixels[x], above[x][lane]);
-                above[x][lane] = pixels[x];
-            }
-            quarter[0][lane] += pixels[0] + pixels[1] + pixels[2] + pixels[3];
-            quarter[1][lane] += pixels[4] + pixels[5] + pixels[6] + pixels[7];
-            edges.left[y][lane] = pixels[0];
-            edges.right[y][lane] = pixels[7];
-        }
-        let total = if y == 0 { &mut sums.above } else { &mut sums.inner };
-        for (total, lane) in total.iter_mut().zip(downwards) {
-            *total += lane;
+            edges.left[at + lane] = pixels[0].to_le_bytes()[0];
+            edges.right[at + lane] = pixels[7].to_le_bytes()[0];
+            let [p0, p1, p2, p3, p4, p5, p6, p7] = pixels;
+            quarters[0][lane] += p0 + p1 + p2 + p3;
+            quarters[1][lane] += p4 + p5 + p6 + p7;
         }
     }
+}
+
+/// Sets pixels to zero in lanes that are not of the picture: they take no steps then.
+#[cold]
+fn keep(line: &mut Line, valid: usize) {
+    for lanes in line.as_chunks_mut::<LANES>().0 {
+        lanes.iter_mut().skip(valid).for_each(|pixel| *pixel = 0);
+    }
+}
+
+/// Sum of absolute differences, in sixteens; the last few are left out where the length is no multiple of that.
+#[inline(never)]
+fn distance(a: &[u8], b: &[u8]) -> u32 {
+    let mut sums = [0; 16];
+    for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
+        for lane in 0..16 {
+            sums[lane] += (i32::from(a[lane]) - i32::from(b[lane])).unsigned_abs();
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Absolute steps between neighbours inside blocks.
+fn inner_steps(pixels: &[Line; 8], edges: &Edges) -> u32 {
+    let [.., last] = pixels;
+    let pixels = pixels.as_flattened();
+    // All pixels with the next one to the right are all rows but the last pixels of the last row; the step from the end of a row to
+    // the beginning of the next is none.
+    let (sideways, rest) = (distance(&pixels[..62 * LANES], &pixels[LANES..]), &last[6 * LANES..]);
+    let end = rest[..LANES].iter().zip(&rest[LANES..]).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+    let wrapped = distance(&edges.right[..6 * LANES], &edges.left[LANES..7 * LANES]);
+    let last_wrapped = edges.right[6 * LANES..7 * LANES].iter().zip(&edges.left[7 * LANES..]);
+    let last_wrapped = last_wrapped.map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+    let downwards = distance(&pixels[..56 * LANES], &pixels[8 * LANES..]);
+    sideways + end - wrapped - last_wrapped + downwards
 }
 
 impl Extent {
@@ -231,9 +262,9 @@ fn summarise(coefficients: &Blocks, row: &mut LumaRow, group: usize, across: usi
     for lane in 0..LANES {
         high[lane] = next[lane].saturating_add(top[lane]);
     }
-    let valid = extent.valid(group, across);
-    let blocks = row.blocks.iter_mut().skip(group * LANES * extent.across + across).step_by(extent.across);
-    for (lane, block) in blocks.take(valid).enumerate() {
+    let start = group * LANES * extent.across + across;
+    let blocks = row.blocks.get_mut(start..).unwrap_or_default().iter_mut().step_by(extent.across);
+    for (lane, block) in blocks.take(LANES).enumerate() {
         let at = |lanes: &Lanes| lanes[lane & (LANES - 1)].cast_unsigned();
         let dc = (coefficients[0][lane & (LANES - 1)] + 1024).max(0).cast_unsigned();
         *block = Block { dc, low: at(&low), middle: at(&middle), high: at(&high), top: at(&top) };
