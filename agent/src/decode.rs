@@ -1,4 +1,4 @@
-//! Encoded pictures to measurements, by way of full pixels.
+//! Encoded pictures to measurements: what cameras send strip by strip, everything else by way of full pixels.
 //!
 //! Must hold: nothing that arrives can panic, allocate beyond the limits, or pass for a picture when it is half of one. Buffers
 //! are kept from frame to frame.
@@ -149,33 +149,40 @@ impl Decoder {
         if bytes.is_empty() {
             return Err(DecodeError::Empty);
         }
-        let encoded_bytes = Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        if jpeg_header::is_jpeg(bytes) {
-            if let Some(measurements) = self.strips.measure(bytes)? {
-                return Ok(measurements);
-            }
-            let header = jpeg_header::parse(bytes)?;
-            let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
-            let layout = self.read(decoder, header.size)?;
-            let quantisation_sum = header.luma_table.map(|table| table.iter().map(|&step| u32::from(step)).sum());
-            let facts = FrameFacts { encoded_bytes, quantisation_sum, steps: None };
-            self.strip.transform.set_table(header.luma_table.as_ref());
-            measure_pixels(&mut self.strip, header.size, &self.pixels, layout, facts)
-        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(undecodable)?;
-            let (width, height) = decoder.dimensions();
-            let size = PictureSize::new(width, height)?;
-            let layout = self.read(decoder, size)?;
-            let facts = FrameFacts { encoded_bytes, ..FrameFacts::default() };
-            self.strip.transform.set_table(None);
-            measure_pixels(&mut self.strip, size, &self.pixels, layout, facts)
-        } else {
+        if !jpeg_header::is_jpeg(bytes) {
+            return self.measure_png(bytes);
+        }
+        match self.strips.measure(bytes)? {
+            Some(measurements) => Ok(measurements),
+            None => self.measure_jpeg_in_full(bytes),
+        }
+    }
+
+    fn measure_jpeg_in_full(&mut self, bytes: &[u8]) -> Result<Measurements, DecodeError> {
+        let header = jpeg_header::parse(bytes)?;
+        let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
+        let layout = self.read(decoder, header.size)?;
+        let quantisation_sum = header.luma_table.map(|table| table.iter().map(|&step| u32::from(step)).sum());
+        let facts = FrameFacts { encoded_bytes: encoded_bytes(bytes), quantisation_sum, steps: None };
+        self.strip.transform.set_table(header.luma_table.as_ref());
+        measure_pixels(&mut self.strip, header.size, &self.pixels, layout, facts)
+    }
+
+    fn measure_png(&mut self, bytes: &[u8]) -> Result<Measurements, DecodeError> {
+        if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             let mut first = [0; 4];
             for (slot, &byte) in first.iter_mut().zip(bytes) {
                 *slot = byte;
             }
-            Err(DecodeError::NotAnImage { first })
+            return Err(DecodeError::NotAnImage { first });
         }
+        let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(undecodable)?;
+        let (width, height) = decoder.dimensions();
+        let size = PictureSize::new(width, height)?;
+        let layout = self.read(decoder, size)?;
+        let facts = FrameFacts { encoded_bytes: encoded_bytes(bytes), ..FrameFacts::default() };
+        self.strip.transform.set_table(None);
+        measure_pixels(&mut self.strip, size, &self.pixels, layout, facts)
     }
 
     /// Measures pixels that were never encoded: rows of red, green, blue from the top left.
@@ -210,6 +217,10 @@ impl Decoder {
         decoder.read_image(&mut self.pixels).map_err(undecodable)?;
         Ok(layout)
     }
+}
+
+fn encoded_bytes(bytes: &[u8]) -> Option<u32> {
+    Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
 }
 
 fn limits() -> Limits {
@@ -374,6 +385,10 @@ fn measure_pixels(
     Ok(measurer.finish(&facts)?)
 }
 
+#[cfg(test)]
+mod agreement_tests;
+#[cfg(test)]
+mod jpeg_writer;
 #[cfg(test)]
 mod scene_tests;
 #[cfg(test)]

@@ -199,3 +199,55 @@ fn level(sum: i16) -> u8 {
     let shift_and_half = (128 << FRACTION_BITS) + (1 << (FRACTION_BITS - 1));
     (sum.wrapping_add(shift_and_half) >> FRACTION_BITS).clamp(0, 255).to_le_bytes()[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::dct::ZIGZAG;
+    use crate::decode::jpeg_writer::basis;
+
+    #[test]
+    fn pixels_are_the_means_of_the_samples_they_stand_for_in_every_sampling() {
+        let mut state = 3_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            i32::from((state >> 48).to_le_bytes()[0]) - 128
+        };
+        let basis = basis();
+        for (across, down) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+            let steps: Table = core::array::from_fn(|k| 2 + u16::try_from(k).expect("small") / 4);
+            let luma = Part { across, down, steps: [1; 64] };
+            let mut chroma = Chroma::new();
+            chroma.set(&Part { across: 1, down: 1, steps }, &luma);
+            let mut levels = [[[0_i32; 8]; 8]; LANES];
+            for (lane, levels) in levels.iter_mut().enumerate() {
+                let mut store = chroma.store(0, lane);
+                for (v, u) in (0..8).flat_map(|v| (0..8).map(move |u| (v, u))) {
+                    levels[v][u] = next() / [2, 3, 6, 12, 20, 40, 60, 80][(u + v).min(7)];
+                    store(usize::from(ZIGZAG[v][u]), levels[v][u]);
+                }
+            }
+            chroma.take(0);
+            let (wide, high) = (2 * across, 2 * down);
+            for (lane, levels) in levels.iter().enumerate() {
+                for (y, x) in (0..high).flat_map(|y| (0..wide).map(move |x| (y, x))) {
+                    let mean = |frequency: usize, pixel: usize, pixels: usize| {
+                        let samples = 8 / pixels;
+                        let sum: f64 = basis[frequency][pixel * samples..(pixel + 1) * samples].iter().sum();
+                        sum / f64::from(u8::try_from(samples).expect("small"))
+                    };
+                    let mut want = 128.0;
+                    for (v, u) in (0..8).flat_map(|v| (0..8).map(move |u| (v, u))) {
+                        let step = f64::from(steps[usize::from(ZIGZAG[v][u])]);
+                        want += f64::from(levels[v][u]) * step * mean(u, x, wide) * mean(v, y, high);
+                    }
+                    let got = f64::from(chroma.rows[y][lane * wide + x]);
+                    assert!(
+                        (got - want.clamp(0.0, 255.0)).abs() < 0.8,
+                        "{got}, not {want}, at {x}, {y} of {wide}x{high}"
+                    );
+                }
+            }
+        }
+    }
+}
