@@ -39,7 +39,7 @@ fn mean_tolerance(feature: Feature) -> f64 {
     match feature {
         // Rounded pixels change a few blocks of which the coefficients say that they are the same.
         Feature::ChangeFraction => 2.0,
-        _ => 0.5,
+        _ => 1.0,
     }
 }
 

@@ -149,7 +149,7 @@ mod tests {
                     let row = row(core::array::from_fn(|u| between[8 * y + u][lane]));
                     for (x, got) in row.into_iter().enumerate() {
                         let error = f64::from(got) - exact[8 * y + x];
-                        assert!(error.abs() < 1.5, "{got}, not {} at {x}, {y} of {block:?}", exact[8 * y + x]);
+                        assert!(error.abs() < 1.75, "{got}, not {} at {x}, {y} of {block:?}", exact[8 * y + x]);
                         all += 1;
                         nearest += u32::from(error.abs() <= 0.5);
                         error_sum += error;
