@@ -5,8 +5,8 @@
 
 use super::jpeg_error::JpegError;
 
-/// Bits that [`BitReader::refill`] guarantees: the longest code and the longest value after it.
-pub(super) const GUARANTEED: u32 = 32;
+/// The most bits of a code and the value behind it.
+pub(super) const LONGEST_VALUE: u32 = 31;
 
 /// Reads bits from the top of a 64-bit word.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +26,10 @@ impl<'a> BitReader<'a> {
         Self { data, at, bits: 0, count: 0, invented: 0 }
     }
 
-    /// The next 64 bits, of which at least [`GUARANTEED`] are valid.
+    /// The next 64 bits, of which at least so many, at most 57, are valid.
     #[inline(always)]
-    pub(super) fn peek(&mut self) -> u64 {
-        if self.count < GUARANTEED {
+    pub(super) fn peek<const VALID: u32>(&mut self) -> u64 {
+        if self.count < VALID {
             self.refill();
         }
         self.bits
@@ -55,7 +55,7 @@ impl<'a> BitReader<'a> {
 
     #[inline(always)]
     fn refill(&mut self) {
-        if let Some(&chunk) = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+        if let Some(&chunk) = self.data.get(self.at..self.at + 8).and_then(|bytes| bytes.first_chunk::<8>()) {
             let next = u64::from_be_bytes(chunk);
             // No byte of all ones, hence neither stuffing nor marker (Mycroft's zero-byte test on the complement).
             if (!next).wrapping_sub(0x0101_0101_0101_0101) & next & 0x8080_8080_8080_8080 == 0 {
@@ -141,7 +141,7 @@ mod tests {
         let mut reader = BitReader::new(data, 0);
         let mut bits = Vec::new();
         loop {
-            let word = reader.peek();
+            let word = reader.peek::<32>();
             reader.take(portion);
             if reader.is_beyond_end() {
                 return bits;
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn a_restart_skips_padding_and_accepts_no_other_marker() {
         let mut reader = BitReader::new(&[1, 2, 3, 0xff, 0, 4, 0xff, 0xff, 0xd3, 5, 0xff, 0xd9], 0);
-        reader.peek();
+        reader.peek::<32>();
         reader.restart().expect("there is one");
-        assert_eq!(reader.peek() >> 56, 5);
+        assert_eq!(reader.peek::<32>() >> 56, 5);
         assert_eq!(reader.restart(), Err(JpegError::Truncated));
         assert_eq!(BitReader::new(&[1, 2, 3], 0).restart(), Err(JpegError::Truncated));
         assert_eq!(BitReader::new(&[1, 0xff], 0).restart(), Err(JpegError::Truncated));

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: values, progressive and arithmetic scans.
 
-use super::bits::BitReader;
+use super::bits::{BitReader, LONGEST_VALUE};
 use super::huffman::Codes;
 use super::jpeg_error::JpegError;
 
@@ -52,7 +52,7 @@ pub(super) fn check_scan(
 
 /// Reads a code and skips the value whose length its low four bits tell; returns the symbol.
 fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
-    let top = (bits.peek() >> 48) & 0xffff;
+    let top = (bits.peek::<LONGEST_VALUE>() >> 48) & 0xffff;
     let Some((length, symbol)) = u32::try_from(top).ok().and_then(|top| codes.find(top, 1)) else {
         return Err(no_code(*bits));
     };
@@ -65,10 +65,7 @@ fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
 
 /// What it means that the next bits are no code.
 pub(super) const fn no_code(bits: BitReader<'_>) -> JpegError {
-    if bits.is_near_end() {
-        return JpegError::Truncated;
-    }
-    JpegError::Corrupt { what: "bits that are no Huffman code" }
+    if bits.is_near_end() { JpegError::Truncated } else { NO_CODE }
 }
 
 fn skip_block(bits: &mut BitReader<'_>, component: &ScanComponent<'_>) -> Result<(), JpegError> {
@@ -88,6 +85,8 @@ fn skip_block(bits: &mut BitReader<'_>, component: &ScanComponent<'_>) -> Result
     Ok(())
 }
 
+/// Bits that begin with none of a table's codes.
+pub(super) const NO_CODE: JpegError = JpegError::Corrupt { what: "bits that are no Huffman code" };
 /// A run that leads out of its block.
 pub(super) const TOO_MANY: JpegError = JpegError::Corrupt { what: "a block of more than 64 coefficients" };
 

@@ -21,6 +21,7 @@ mod luma;
 mod plan;
 
 use super::bits::BitReader;
+use super::huffman::Codes;
 use super::jpeg_error::JpegError;
 use super::jpeg_header::{END_OF_IMAGE, START_OF_SCAN, Table, Walk};
 use crate::feature::{Measurements, Measurer};
@@ -28,7 +29,7 @@ use crate::frame::{BLOCK, BlockRow, FrameFacts};
 use chroma::Chroma;
 use inverse::Blocks;
 use lanes::LANES;
-use lookup::{Kind, Lookup};
+use lookup::{Fault, Kind, Lookup};
 use luma::{Extent, Luma, NATURAL, ROWS as LUMA_ROWS};
 use plan::Plan;
 
@@ -50,14 +51,32 @@ struct Place {
     step: u16,
 }
 
+/// What is known of the coefficients of luma, or of chroma.
+#[derive(Debug)]
+struct Tables {
+    dc: Lookup,
+    ac: Lookup,
+    /// By zigzag position; of luma only.
+    places: [Place; 64],
+}
+
+impl Tables {
+    const fn new() -> Self {
+        let places = [Place { offset: 0, step: 0 }; 64];
+        Self { dc: Lookup::new(Kind::Dc), ac: Lookup::new(Kind::Ac), places }
+    }
+
+    fn set(&mut self, [dc, ac]: &[Codes; 2]) {
+        self.dc.set(dc);
+        self.ac.set(ac);
+    }
+}
+
 /// Decodes and measures one picture after the other; about 55 KiB.
 #[derive(Debug)]
 pub(super) struct StripDecoder {
-    luma_dc: Lookup,
-    luma_ac: Lookup,
-    chroma_dc: Lookup,
-    chroma_ac: Lookup,
-    places: [Place; 64],
+    luma_tables: Tables,
+    chroma_tables: Tables,
     luma: Luma,
     chroma: [Chroma; 2],
 }
@@ -66,11 +85,8 @@ impl StripDecoder {
     /// A decoder that has seen nothing.
     pub(super) const fn new() -> Self {
         Self {
-            luma_dc: Lookup::new(Kind::Dc),
-            luma_ac: Lookup::new(Kind::Ac),
-            chroma_dc: Lookup::new(Kind::Dc),
-            chroma_ac: Lookup::new(Kind::Ac),
-            places: [Place { offset: 0, step: 0 }; 64],
+            luma_tables: Tables::new(),
+            chroma_tables: Tables::new(),
             luma: Luma::new(),
             chroma: [const { Chroma::new() }; 2],
         }
@@ -100,18 +116,14 @@ impl StripDecoder {
     }
 
     fn prepare(&mut self, plan: &Plan) {
-        let [dc, ac] = &plan.luma_codes;
-        self.luma_dc.set(dc);
-        self.luma_ac.set(ac);
-        self.places = places(&plan.luma.steps);
+        self.luma_tables.set(&plan.luma_codes);
+        self.luma_tables.places = places(&plan.luma.steps);
         self.luma.reset();
         let Some(parts) = &plan.chroma else {
             self.chroma.iter_mut().for_each(Chroma::set_grey);
             return;
         };
-        let [dc, ac] = &plan.chroma_codes;
-        self.chroma_dc.set(dc);
-        self.chroma_ac.set(ac);
+        self.chroma_tables.set(&plan.chroma_codes);
         for (chroma, part) in self.chroma.iter_mut().zip(parts) {
             chroma.set(part, &plan.luma);
         }
@@ -162,15 +174,15 @@ impl StripDecoder {
         bits: &mut BitReader<'_>,
         predictors: &mut [i32; plan::COMPONENTS],
         lane: usize,
-    ) -> Result<(), JpegError> {
+    ) -> Result<(), Fault> {
         let [luma, chroma @ ..] = predictors;
         for coefficients in self.luma.coefficients.iter_mut().take(plan.luma.across * plan.luma.down) {
-            luma_block(bits, &self.luma_dc, &self.luma_ac, &self.places, luma, coefficients, lane)?;
+            luma_block(bits, &self.luma_tables, luma, coefficients, lane)?;
         }
         if plan.chroma.is_some() {
             for (chroma, predictor) in self.chroma.iter_mut().zip(chroma) {
                 for block in 0..chroma.blocks() {
-                    chroma_block(bits, &self.chroma_dc, &self.chroma_ac, predictor, chroma, block, lane)?;
+                    chroma_block(bits, &self.chroma_tables, predictor, chroma, block, lane)?;
                 }
             }
         }
@@ -201,7 +213,7 @@ fn places(steps: &Table) -> [Place; 64] {
 
 /// Adds a difference to the last DC coefficient; of a forged stream the sum may wrap.
 #[inline(always)]
-fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Result<i32, JpegError> {
+fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Result<i32, Fault> {
     *predictor = predictor.wrapping_add(lookup::difference(bits, dc)?);
     Ok(*predictor)
 }
@@ -210,22 +222,21 @@ fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Resu
 #[inline(never)]
 fn luma_block(
     reader: &mut BitReader<'_>,
-    dc: &Lookup,
-    ac: &Lookup,
-    places: &[Place; 64],
+    tables: &Tables,
     predictor: &mut i32,
     coefficients: &mut Blocks,
     lane: usize,
-) -> Result<(), JpegError> {
+) -> Result<(), Fault> {
     // Every eighth number from here on is this lane's.
     let lane = lane & (LANES - 1);
     let Some(lane) = coefficients.as_flattened_mut()[lane..].first_chunk_mut::<LANE_REACH>() else { return Ok(()) };
     let mut bits = *reader;
     // A dark or bright picture in coarse steps may be a little beyond the range, a forged one far.
-    let level = predicted(&mut bits, dc, predictor)?.saturating_mul(places[0].step.into()).clamp(-2047, 2047);
+    let level =
+        predicted(&mut bits, &tables.dc, predictor)?.saturating_mul(tables.places[0].step.into()).clamp(-2047, 2047);
     lane[0] = i16::try_from(level).unwrap_or(0);
-    lookup::coefficients(&mut bits, ac, |position, value| {
-        let place = places[position & 63];
+    lookup::coefficients(&mut bits, &tables.ac, |position, value| {
+        let place = tables.places[position & 63];
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
         {
             lane[usize::from(place.offset) & (LANE_REACH - 1)] = value.wrapping_mul(place.step.into()) as i16;
@@ -239,18 +250,17 @@ fn luma_block(
 #[inline(never)]
 fn chroma_block(
     reader: &mut BitReader<'_>,
-    dc: &Lookup,
-    ac: &Lookup,
+    tables: &Tables,
     predictor: &mut i32,
     chroma: &mut Chroma,
     block: usize,
     lane: usize,
-) -> Result<(), JpegError> {
+) -> Result<(), Fault> {
     let mut bits = *reader;
-    let level = predicted(&mut bits, dc, predictor)?.clamp(-2047, 2047);
+    let level = predicted(&mut bits, &tables.dc, predictor)?.clamp(-2047, 2047);
     let mut store = chroma.store(block, lane);
     store(0, level);
-    lookup::coefficients(&mut bits, ac, store)?;
+    lookup::coefficients(&mut bits, &tables.ac, store)?;
     *reader = bits;
     Ok(())
 }

@@ -7,12 +7,15 @@
 //! Must hold: positions never leave a block; a block costs at most 63 look-ups.
 
 use crate::decode::bits::BitReader;
-use crate::decode::entropy::{TOO_MANY, no_code};
+use crate::decode::entropy::{NO_CODE, TOO_MANY};
 use crate::decode::huffman::Codes;
 use crate::decode::jpeg_error::JpegError;
 
 /// Bits of an index.
 const BITS: u32 = 10;
+/// Longest value of an 8-bit picture, that of a DC difference (ITU-T T.81, table F.1), and of a value and its code.
+const LONGEST_SIZE: u32 = 11;
+const LONGEST: u32 = LONGEST_SIZE + 16;
 /// The number of bits to take is in the lowest six; this is set where the entry has no value yet.
 const LENGTH_MASK: u32 = 0x3f;
 const UNFINISHED: u32 = 1 << 7;
@@ -29,6 +32,27 @@ pub(super) enum Kind {
     Dc,
     /// Runs of zeros and lengths of the coefficients that end them.
     Ac,
+}
+
+/// What is wrong with a block; small, because every block is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The data end inside it.
+    End,
+    /// Bits that are no code, or one of a value that no 8-bit picture has.
+    NoCode,
+    /// More than 64 coefficients.
+    TooMany,
+}
+
+impl From<Fault> for JpegError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::End => Self::Truncated,
+            Fault::NoCode => NO_CODE,
+            Fault::TooMany => TOO_MANY,
+        }
+    }
 }
 
 /// One table, as entries by the next bits.
@@ -56,6 +80,9 @@ impl Lookup {
             let below = BITS - length;
             for (code, symbol) in codes.of_length(length) {
                 let size = u32::from(symbol & 15);
+                if size > LONGEST_SIZE {
+                    continue;
+                }
                 let start = (code << below) as usize;
                 let Some(entries) = self.entries.get_mut(start..start + (1 << below)) else { continue };
                 if size > below {
@@ -73,12 +100,12 @@ impl Lookup {
 
     /// The entry for the next bits, finished.
     #[inline(always)]
-    fn entry(&self, next: u64, bits: BitReader<'_>) -> Result<u32, JpegError> {
+    fn entry(&self, next: u64, bits: BitReader<'_>) -> Result<u32, Fault> {
         let entry = self.entries[(next >> (64 - BITS)) as usize];
         if entry & UNFINISHED == 0 {
             return Ok(entry);
         }
-        self.finished(entry, next).ok_or_else(|| no_code(bits))
+        self.finished(entry, next).ok_or(if bits.is_near_end() { Fault::End } else { Fault::NoCode })
     }
 
     /// The entry with its value; `None` where the bits begin with no code.
@@ -91,6 +118,9 @@ impl Lookup {
             }
             length => (length, entry >> VALUE_SHIFT, entry & (0xff << ADVANCE_SHIFT)),
         };
+        if size > LONGEST_SIZE {
+            return None;
+        }
         // One more shift, because a size of 0 would be one by all 64 bits.
         let bits = u32::try_from(next << length >> 1 >> (63 - size)).ok()?;
         Some(plain | (length + size) | extended(bits, size).cast_unsigned() << VALUE_SHIFT)
@@ -117,8 +147,8 @@ const fn extended(bits: u32, size: u32) -> i32 {
 
 /// Reads the difference of a DC coefficient from the last of its component.
 #[inline(always)]
-pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, JpegError> {
-    let next = bits.peek();
+pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, Fault> {
+    let next = bits.peek::<LONGEST>();
     let entry = dc.entry(next, *bits)?;
     bits.take(entry & LENGTH_MASK);
     Ok(entry.cast_signed() >> VALUE_SHIFT)
@@ -130,22 +160,22 @@ pub(super) fn coefficients(
     bits: &mut BitReader<'_>,
     ac: &Lookup,
     mut store: impl FnMut(usize, i32),
-) -> Result<(), JpegError> {
+) -> Result<(), Fault> {
     let mut position = 0_u32;
     while position < 63 {
-        let next = bits.peek();
+        let next = bits.peek::<LONGEST>();
         let entry = ac.entry(next, *bits)?;
         bits.take(entry & LENGTH_MASK);
         position += (entry >> ADVANCE_SHIFT) & 0xff;
         if position > 63 {
             if position < END_OF_BLOCK {
-                return Err(if bits.is_beyond_end() { JpegError::Truncated } else { TOO_MANY });
+                return Err(if bits.is_beyond_end() { Fault::End } else { Fault::TooMany });
             }
             break;
         }
         store(position as usize, entry.cast_signed() >> VALUE_SHIFT);
     }
-    if bits.is_beyond_end() { Err(JpegError::Truncated) } else { Ok(()) }
+    if bits.is_beyond_end() { Err(Fault::End) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -180,7 +210,7 @@ mod tests {
         bytes
     }
 
-    fn read(data: &[u8], ac: &Lookup) -> Result<Vec<(usize, i32)>, JpegError> {
+    fn read(data: &[u8], ac: &Lookup) -> Result<Vec<(usize, i32)>, Fault> {
         let mut found = Vec::new();
         coefficients(&mut BitReader::new(data, 0), ac, |position, value| found.push((position, value)))?;
         found.retain(|&(_, value)| value != 0);
@@ -190,7 +220,7 @@ mod tests {
     #[test]
     fn values_of_every_size_and_sign_are_read_behind_codes_of_every_length() {
         for place in 0..16 {
-            for size in 1..=15_u32 {
+            for size in 1..=LONGEST_SIZE {
                 let mut symbols = [0_u8; 16];
                 symbols[place] = u8::try_from(size).expect("small") | 0x20;
                 let mut ac = Lookup::new(Kind::Ac);
@@ -219,8 +249,8 @@ mod tests {
         // 48 zeros and 14 more, and the last coefficient: no end follows.
         assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &fourteen]), Ok(vec![(63, 1)]));
         assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &fourteen, &one]), Ok(vec![(63, 1)]));
-        assert_eq!(block(&[&one, &sixteen, &sixteen, &sixteen, &fourteen]), Err(TOO_MANY));
-        assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &sixteen, &end]), Err(TOO_MANY));
+        assert_eq!(block(&[&one, &sixteen, &sixteen, &sixteen, &fourteen]), Err(Fault::TooMany));
+        assert_eq!(block(&[&sixteen, &sixteen, &sixteen, &sixteen, &end]), Err(Fault::TooMany));
     }
 
     #[test]
@@ -230,21 +260,23 @@ mod tests {
         counts.extend([0; 15]);
         counts.push(0x01);
         ac.set(&Codes::read(&counts).expect("valid").0);
-        assert!(matches!(read(&[0x7f, 0x7f, 0x7f, 0x7f], &ac), Err(JpegError::Corrupt { .. })));
-        assert_eq!(read(&[0], &ac), Err(JpegError::Truncated));
-        assert_eq!(read(&[0x7f], &ac), Err(JpegError::Truncated));
+        assert!(read(&[0x7f; 5], &ac) == Err(Fault::NoCode));
+        assert_eq!(read(&[0], &ac), Err(Fault::End));
+        assert_eq!(read(&[0x7f], &ac), Err(Fault::End));
     }
 
     #[test]
-    fn differences_have_a_size_of_up_to_fifteen_bits() {
+    fn differences_have_a_size_of_up_to_eleven_bits_and_longer_ones_are_corrupt() {
         let mut dc = Lookup::new(Kind::Dc);
         let mut symbols = [0; 16];
         symbols[3] = 11;
-        symbols[15] = 15;
+        symbols[15] = 12;
         dc.set(&codes(symbols));
-        for (place, value, size) in [(0, 0, 0), (3, -2047, 11), (3, 1024, 11), (15, 32_767, 15)] {
+        for (place, value, size) in [(0, 0, 0), (3, -2047, 11), (3, 1024, 11)] {
             let bits = if size == 0 { code(place) } else { code(place) + &bits_of(value, size) };
             assert_eq!(difference(&mut BitReader::new(&bytes(&bits), 0), &dc), Ok(value));
         }
+        let bits = code(15) + &bits_of(4095, 12);
+        assert_eq!(difference(&mut BitReader::new(&bytes(&bits), 0), &dc), Err(Fault::NoCode));
     }
 }
