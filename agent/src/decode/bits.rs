@@ -26,20 +26,45 @@ impl<'a> BitReader<'a> {
         Self { data, at, bits: 0, count: 0, invented: 0 }
     }
 
-    /// The next 64 bits, of which at least so many, at most 57, are valid.
+    /// Holds at least so many valid bits afterwards, at most 57.
     #[inline(always)]
-    pub(super) fn peek<const VALID: u32>(&mut self) -> u64 {
-        if self.count < VALID {
-            self.refill();
+    pub(super) fn refill<const VALID: u32>(&mut self) {
+        if self.count >= VALID {
+            return;
         }
+        if let Some(&chunk) = self.data.get(self.at..self.at + 8).and_then(|bytes| bytes.first_chunk::<8>()) {
+            let next = u64::from_be_bytes(chunk);
+            // No byte of all ones, hence neither stuffing nor marker (Mycroft's zero-byte test on the complement).
+            if (!next).wrapping_sub(0x0101_0101_0101_0101) & next & 0x8080_8080_8080_8080 == 0 {
+                // What exceeds whole bytes comes again with the next refill, the same.
+                let bytes = (63 - (self.count & 63)) / 8;
+                self.bits |= next.wrapping_shr(self.count);
+                self.count += 8 * bytes;
+                self.at += bytes as usize;
+                return;
+            }
+        }
+        // By value, so that a caller's reader can stay in registers.
+        *self = self.refilled_by_bytes();
+    }
+
+    /// The next 64 bits, as far as they are valid.
+    #[inline(always)]
+    pub(super) const fn peek(&self) -> u64 {
         self.bits
     }
 
-    /// Takes at most as many bits as [`Self::peek`] guarantees.
+    /// Takes valid bits: as many as the lowest six bits of the number say.
     #[inline(always)]
     pub(super) const fn take(&mut self, used: u32) {
-        self.bits <<= used & 63;
-        self.count = self.count.wrapping_sub(used);
+        self.bits = self.bits.wrapping_shl(used);
+        self.count = self.count.wrapping_sub(used & 63);
+    }
+
+    /// Gives back the last so many of the bits that were taken at once, when these were the next.
+    pub(super) const fn give_back(&mut self, next: u64, taken: u32, back: u32) {
+        self.bits = next.wrapping_shl(taken.wrapping_sub(back));
+        self.count += back;
     }
 
     /// Whether more bits were taken than there are.
@@ -51,24 +76,6 @@ impl<'a> BitReader<'a> {
     /// Whether fewer than 16 bits are left: then bits that are no code may be nothing but the end.
     pub(super) const fn is_near_end(self) -> bool {
         self.invented + 16 > self.count
-    }
-
-    #[inline(always)]
-    fn refill(&mut self) {
-        if let Some(&chunk) = self.data.get(self.at..self.at + 8).and_then(|bytes| bytes.first_chunk::<8>()) {
-            let next = u64::from_be_bytes(chunk);
-            // No byte of all ones, hence neither stuffing nor marker (Mycroft's zero-byte test on the complement).
-            if (!next).wrapping_sub(0x0101_0101_0101_0101) & next & 0x8080_8080_8080_8080 == 0 {
-                let bytes = (63 - (self.count & 63)) / 8;
-                // What exceeds whole bytes comes again with the next refill, the same.
-                self.bits |= next >> (self.count & 63);
-                self.count += 8 * bytes;
-                self.at += bytes as usize;
-                return;
-            }
-        }
-        // By value, so that a caller's reader can stay in registers.
-        *self = self.refilled_by_bytes();
     }
 
     #[cold]
@@ -141,7 +148,8 @@ mod tests {
         let mut reader = BitReader::new(data, 0);
         let mut bits = Vec::new();
         loop {
-            let word = reader.peek::<32>();
+            reader.refill::<32>();
+            let word = reader.peek();
             reader.take(portion);
             if reader.is_beyond_end() {
                 return bits;
@@ -179,9 +187,10 @@ mod tests {
     #[test]
     fn a_restart_skips_padding_and_accepts_no_other_marker() {
         let mut reader = BitReader::new(&[1, 2, 3, 0xff, 0, 4, 0xff, 0xff, 0xd3, 5, 0xff, 0xd9], 0);
-        reader.peek::<32>();
+        reader.refill::<32>();
         reader.restart().expect("there is one");
-        assert_eq!(reader.peek::<32>() >> 56, 5);
+        reader.refill::<32>();
+        assert_eq!(reader.peek() >> 56, 5);
         assert_eq!(reader.restart(), Err(JpegError::Truncated));
         assert_eq!(BitReader::new(&[1, 2, 3], 0).restart(), Err(JpegError::Truncated));
         assert_eq!(BitReader::new(&[1, 0xff], 0).restart(), Err(JpegError::Truncated));

@@ -52,7 +52,8 @@ pub(super) fn check_scan(
 
 /// Reads a code and skips the value whose length its low four bits tell; returns the symbol.
 fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
-    let top = (bits.peek::<LONGEST_VALUE>() >> 48) & 0xffff;
+    bits.refill::<LONGEST_VALUE>();
+    let top = bits.peek() >> 48;
     let Some((length, symbol)) = u32::try_from(top).ok().and_then(|top| codes.find(top, 1)) else {
         return Err(no_code(*bits));
     };

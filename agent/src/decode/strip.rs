@@ -21,7 +21,6 @@ mod luma;
 mod plan;
 
 use super::bits::BitReader;
-use super::huffman::Codes;
 use super::jpeg_error::JpegError;
 use super::jpeg_header::{END_OF_IMAGE, START_OF_SCAN, Table, Walk};
 use crate::feature::{Measurements, Measurer};
@@ -29,7 +28,7 @@ use crate::frame::{BLOCK, BlockRow, FrameFacts};
 use chroma::Chroma;
 use inverse::Blocks;
 use lanes::LANES;
-use lookup::{Fault, Kind, Lookup};
+use lookup::{Fault, Kind, Lookup, Pairs};
 use luma::{Extent, Luma, NATURAL, ROWS as LUMA_ROWS};
 use plan::Plan;
 
@@ -51,32 +50,27 @@ struct Place {
     step: u16,
 }
 
-/// What is known of the coefficients of luma, or of chroma.
+/// What is known of the coefficients of luma.
 #[derive(Debug)]
-struct Tables {
+struct LumaTables {
     dc: Lookup,
-    ac: Lookup,
-    /// By zigzag position; of luma only.
+    ac: Pairs,
+    /// By zigzag position.
     places: [Place; 64],
 }
 
-impl Tables {
-    const fn new() -> Self {
-        let places = [Place { offset: 0, step: 0 }; 64];
-        Self { dc: Lookup::new(Kind::Dc), ac: Lookup::new(Kind::Ac), places }
-    }
-
-    fn set(&mut self, [dc, ac]: &[Codes; 2]) {
-        self.dc.set(dc);
-        self.ac.set(ac);
-    }
+/// What is known of the coefficients of chroma, besides its weights.
+#[derive(Debug)]
+struct ChromaTables {
+    dc: Lookup,
+    ac: Lookup,
 }
 
 /// Decodes and measures one picture after the other; about 55 KiB.
 #[derive(Debug)]
 pub(super) struct StripDecoder {
-    luma_tables: Tables,
-    chroma_tables: Tables,
+    luma_tables: LumaTables,
+    chroma_tables: ChromaTables,
     luma: Luma,
     chroma: [Chroma; 2],
 }
@@ -85,8 +79,12 @@ impl StripDecoder {
     /// A decoder that has seen nothing.
     pub(super) const fn new() -> Self {
         Self {
-            luma_tables: Tables::new(),
-            chroma_tables: Tables::new(),
+            luma_tables: LumaTables {
+                dc: Lookup::new(Kind::Dc),
+                ac: Pairs::new(),
+                places: [Place { offset: 0, step: 0 }; 64],
+            },
+            chroma_tables: ChromaTables { dc: Lookup::new(Kind::Dc), ac: Lookup::new(Kind::Ac) },
             luma: Luma::new(),
             chroma: [const { Chroma::new() }; 2],
         }
@@ -116,14 +114,18 @@ impl StripDecoder {
     }
 
     fn prepare(&mut self, plan: &Plan) {
-        self.luma_tables.set(&plan.luma_codes);
+        let [dc, ac] = &plan.luma_codes;
+        self.luma_tables.dc.set(dc);
+        self.luma_tables.ac.set(ac);
         self.luma_tables.places = places(&plan.luma.steps);
         self.luma.reset();
         let Some(parts) = &plan.chroma else {
             self.chroma.iter_mut().for_each(Chroma::set_grey);
             return;
         };
-        self.chroma_tables.set(&plan.chroma_codes);
+        let [dc, ac] = &plan.chroma_codes;
+        self.chroma_tables.dc.set(dc);
+        self.chroma_tables.ac.set(ac);
         for (chroma, part) in self.chroma.iter_mut().zip(parts) {
             chroma.set(part, &plan.luma);
         }
@@ -214,6 +216,7 @@ fn places(steps: &Table) -> [Place; 64] {
 /// Adds a difference to the last DC coefficient; of a forged stream the sum may wrap.
 #[inline(always)]
 fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Result<i32, Fault> {
+    bits.refill::<{ lookup::LONGEST }>();
     *predictor = predictor.wrapping_add(lookup::difference(bits, dc)?);
     Ok(*predictor)
 }
@@ -222,7 +225,7 @@ fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Resu
 #[inline(never)]
 fn luma_block(
     reader: &mut BitReader<'_>,
-    tables: &Tables,
+    tables: &LumaTables,
     predictor: &mut i32,
     coefficients: &mut Blocks,
     lane: usize,
@@ -235,7 +238,7 @@ fn luma_block(
     let level =
         predicted(&mut bits, &tables.dc, predictor)?.saturating_mul(tables.places[0].step.into()).clamp(-2047, 2047);
     lane[0] = i16::try_from(level).unwrap_or(0);
-    lookup::coefficients(&mut bits, &tables.ac, |position, value| {
+    tables.ac.coefficients(&mut bits, |position, value| {
         let place = tables.places[position & 63];
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
         {
@@ -250,7 +253,7 @@ fn luma_block(
 #[inline(never)]
 fn chroma_block(
     reader: &mut BitReader<'_>,
-    tables: &Tables,
+    tables: &ChromaTables,
     predictor: &mut i32,
     chroma: &mut Chroma,
     block: usize,

@@ -15,7 +15,7 @@ use crate::decode::jpeg_error::JpegError;
 const BITS: u32 = 10;
 /// Longest value of an 8-bit picture, that of a DC difference (ITU-T T.81, table F.1), and of a value and its code.
 const LONGEST_SIZE: u32 = 11;
-const LONGEST: u32 = LONGEST_SIZE + 16;
+pub(super) const LONGEST: u32 = LONGEST_SIZE + 16;
 /// The number of bits to take is in the lowest six; this is set where the entry has no value yet.
 const LENGTH_MASK: u32 = 0x3f;
 const UNFINISHED: u32 = 1 << 7;
@@ -105,7 +105,7 @@ impl Lookup {
         if entry & UNFINISHED == 0 {
             return Ok(entry);
         }
-        self.finished(entry, next).ok_or(if bits.is_near_end() { Fault::End } else { Fault::NoCode })
+        self.finished(entry, next).ok_or_else(|| no_code(bits))
     }
 
     /// The entry with its value; `None` where the bits begin with no code.
@@ -146,11 +146,13 @@ const fn extended(bits: u32, size: u32) -> i32 {
 }
 
 /// Reads the difference of a DC coefficient from the last of its component.
+///
+/// The reader must have been refilled for one code.
 #[inline(always)]
 pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, Fault> {
-    let next = bits.peek::<LONGEST>();
+    let next = bits.peek();
     let entry = dc.entry(next, *bits)?;
-    bits.take(entry & LENGTH_MASK);
+    bits.take(entry);
     Ok(entry.cast_signed() >> VALUE_SHIFT)
 }
 
@@ -163,19 +165,107 @@ pub(super) fn coefficients(
 ) -> Result<(), Fault> {
     let mut position = 0_u32;
     while position < 63 {
-        let next = bits.peek::<LONGEST>();
-        let entry = ac.entry(next, *bits)?;
-        bits.take(entry & LENGTH_MASK);
+        bits.refill::<LONGEST>();
+        let entry = ac.entry(bits.peek(), *bits)?;
+        bits.take(entry);
         position += (entry >> ADVANCE_SHIFT) & 0xff;
         if position > 63 {
-            if position < END_OF_BLOCK {
-                return Err(if bits.is_beyond_end() { Fault::End } else { Fault::TooMany });
-            }
             break;
         }
         store(position as usize, entry.cast_signed() >> VALUE_SHIFT);
     }
-    if bits.is_beyond_end() { Err(Fault::End) } else { Ok(()) }
+    ended(*bits, position)
+}
+
+/// Whether a block that was left at this position is whole.
+#[inline(always)]
+const fn ended(bits: BitReader<'_>, position: u32) -> Result<(), Fault> {
+    if bits.is_beyond_end() {
+        return Err(Fault::End);
+    }
+    if position > 63 && position < END_OF_BLOCK { Err(Fault::TooMany) } else { Ok(()) }
+}
+
+/// A table of AC coefficients that finds two at once where both fit into an index.
+///
+/// Each look-up waits for the one before, to know where its bits begin, so half as many take half as long. The second may be the end
+/// of the block. Where there is no second, the entry repeats the first, and storing it again changes nothing.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    /// Entries as above with the bits to take of both; in the upper half another advance and value.
+    entries: [u64; 1 << BITS],
+    single: Lookup,
+}
+
+impl Pairs {
+    pub(super) const fn new() -> Self {
+        Self { entries: [0; 1 << BITS], single: Lookup::new(Kind::Ac) }
+    }
+
+    /// Replaces the table.
+    pub(super) fn set(&mut self, codes: &Codes) {
+        self.single.set(codes);
+        for (bits, entry) in (0_u32..).zip(&mut self.entries) {
+            let first = self.single.entries[bits as usize & ((1 << BITS) - 1)];
+            let length = first & LENGTH_MASK;
+            let second = self.single.entries[((bits << length) & ((1 << BITS) - 1)) as usize];
+            let is_end = (first >> ADVANCE_SHIFT) & 0xff == END_OF_BLOCK;
+            let fit = (first | second) & UNFINISHED == 0 && length + (second & LENGTH_MASK) <= BITS;
+            *entry = if fit && !is_end {
+                u64::from(first + (second & LENGTH_MASK)) | u64::from(second) << 32
+            } else {
+                u64::from(first) | u64::from(first >> VALUE_SHIFT << VALUE_SHIFT) << 32
+            };
+        }
+    }
+
+    /// Reads the other 63 coefficients, as [`coefficients`] does. The same one may be handed over twice.
+    #[inline(always)]
+    pub(super) fn coefficients(
+        &self,
+        bits: &mut BitReader<'_>,
+        mut store: impl FnMut(usize, i32),
+    ) -> Result<(), Fault> {
+        let mut position = 0_u32;
+        while position < 63 {
+            bits.refill::<LONGEST>();
+            let next = bits.peek();
+            let pair = self.entries[(next >> (64 - BITS)) as usize];
+            let [mut first, second] = [pair as u32, (pair >> 32) as u32];
+            if first & UNFINISHED != 0 {
+                first = self.single.finished(first, next).ok_or_else(|| no_code(*bits))?;
+                bits.take(first);
+                position += (first >> ADVANCE_SHIFT) & 0xff;
+                if position > 63 {
+                    break;
+                }
+                store(position as usize, first.cast_signed() >> VALUE_SHIFT);
+                continue;
+            }
+            bits.take(first);
+            position += (first >> ADVANCE_SHIFT) & 0xff;
+            if position >= 63 {
+                if position == 63 {
+                    // The second is of the next block.
+                    store(63, first.cast_signed() >> VALUE_SHIFT);
+                    bits.give_back(next, first & LENGTH_MASK, second & LENGTH_MASK);
+                }
+                break;
+            }
+            store(position as usize, first.cast_signed() >> VALUE_SHIFT);
+            position += (second >> ADVANCE_SHIFT) & 0xff;
+            if position > 63 {
+                break;
+            }
+            store(position as usize, second.cast_signed() >> VALUE_SHIFT);
+        }
+        ended(*bits, position)
+    }
+}
+
+/// What it means that the next bits are no code.
+const fn no_code(bits: BitReader<'_>) -> Fault {
+    if bits.is_near_end() { Fault::End } else { Fault::NoCode }
 }
 
 #[cfg(test)]
@@ -212,9 +302,24 @@ mod tests {
 
     fn read(data: &[u8], ac: &Lookup) -> Result<Vec<(usize, i32)>, Fault> {
         let mut found = Vec::new();
-        coefficients(&mut BitReader::new(data, 0), ac, |position, value| found.push((position, value)))?;
+        let result = coefficients(&mut BitReader::new(data, 0), ac, |position, value| found.push((position, value)));
         found.retain(|&(_, value)| value != 0);
-        Ok(found)
+        let mut pairs = Pairs::new();
+        pairs.set(&ac.codes);
+        let mut by_pairs = Vec::new();
+        let other =
+            pairs.coefficients(&mut BitReader::new(data, 0), |position, value| by_pairs.push((position, value)));
+        assert_eq!(result, other);
+        by_pairs.retain(|&(_, value)| value != 0);
+        by_pairs.dedup();
+        assert_eq!(found, by_pairs);
+        result.map(|()| found)
+    }
+
+    fn first_difference(data: &[u8], dc: &Lookup) -> Result<i32, Fault> {
+        let mut bits = BitReader::new(data, 0);
+        bits.refill::<LONGEST>();
+        difference(&mut bits, dc)
     }
 
     #[test]
@@ -274,9 +379,9 @@ mod tests {
         dc.set(&codes(symbols));
         for (place, value, size) in [(0, 0, 0), (3, -2047, 11), (3, 1024, 11)] {
             let bits = if size == 0 { code(place) } else { code(place) + &bits_of(value, size) };
-            assert_eq!(difference(&mut BitReader::new(&bytes(&bits), 0), &dc), Ok(value));
+            assert_eq!(first_difference(&bytes(&bits), &dc), Ok(value));
         }
         let bits = code(15) + &bits_of(4095, 12);
-        assert_eq!(difference(&mut BitReader::new(&bytes(&bits), 0), &dc), Err(Fault::NoCode));
+        assert_eq!(first_difference(&bytes(&bits), &dc), Err(Fault::NoCode));
     }
 }
