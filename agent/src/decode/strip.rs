@@ -28,7 +28,7 @@ use crate::frame::{BLOCK, BlockRow, FrameFacts};
 use chroma::Chroma;
 use inverse::Blocks;
 use lanes::LANES;
-use lookup::{Fault, Kind, Lookup, Pairs};
+use lookup::{AC_ENTRIES, DC_ENTRIES, Fault, Kind, Lookup, Pairs};
 use luma::{Extent, Luma, NATURAL, ROWS as LUMA_ROWS};
 use plan::Plan;
 
@@ -53,7 +53,7 @@ struct Place {
 /// What is known of the coefficients of luma.
 #[derive(Debug)]
 struct LumaTables {
-    dc: Lookup,
+    dc: Lookup<DC_ENTRIES>,
     ac: Pairs,
     /// By zigzag position.
     places: [Place; 64],
@@ -62,11 +62,11 @@ struct LumaTables {
 /// What is known of the coefficients of chroma, besides its weights.
 #[derive(Debug)]
 struct ChromaTables {
-    dc: Lookup,
-    ac: Lookup,
+    dc: Lookup<DC_ENTRIES>,
+    ac: Lookup<AC_ENTRIES>,
 }
 
-/// Decodes and measures one picture after the other; about 55 KiB.
+/// Decodes and measures one picture after the other; about 61 KiB.
 #[derive(Debug)]
 pub(super) struct StripDecoder {
     luma_tables: LumaTables,
@@ -215,7 +215,7 @@ fn places(steps: &Table) -> [Place; 64] {
 
 /// Adds a difference to the last DC coefficient; of a forged stream the sum may wrap.
 #[inline(always)]
-fn predicted(bits: &mut BitReader<'_>, dc: &Lookup, predictor: &mut i32) -> Result<i32, Fault> {
+fn predicted(bits: &mut BitReader<'_>, dc: &Lookup<DC_ENTRIES>, predictor: &mut i32) -> Result<i32, Fault> {
     bits.refill::<{ lookup::LONGEST }>();
     *predictor = predictor.wrapping_add(lookup::difference(bits, dc)?);
     Ok(*predictor)

@@ -1,6 +1,6 @@
 //! Coefficients from entropy-coded bits (ITU-T T.81, F.2.2), most of them in one look-up each.
 //!
-//! The next ten bits are an index. Where they hold a whole code and the value behind it, which is so for nearly all coefficients
+//! The next few bits are an index. Where they hold a whole code and the value behind it, which is so for nearly all coefficients
 //! of a camera's picture, the entry has the value, the run and the number of bits; where the value is longer, the entry says how
 //! long it is; where the code is longer, it is searched for.
 //!
@@ -11,8 +11,11 @@ use crate::decode::entropy::{NO_CODE, TOO_MANY};
 use crate::decode::huffman::Codes;
 use crate::decode::jpeg_error::JpegError;
 
-/// Bits of an index.
-const BITS: u32 = 10;
+/// Entries of the tables: enough for the codes that are common in each.
+pub(super) const DC_ENTRIES: usize = 1 << SHORTEST_INDEX;
+pub(super) const AC_ENTRIES: usize = 1 << 10;
+const PAIR_BITS: u32 = 11;
+const SHORTEST_INDEX: u32 = 9;
 /// Longest value of an 8-bit picture, that of a DC difference (ITU-T T.81, table F.1), and of a value and its code.
 const LONGEST_SIZE: u32 = 11;
 pub(super) const LONGEST: u32 = LONGEST_SIZE + 16;
@@ -55,76 +58,81 @@ impl From<Fault> for JpegError {
     }
 }
 
-/// One table, as entries by the next bits.
+/// One table, as entries by the next bits; `SIZE` is a power of two.
 ///
 /// An entry, from the lowest bit: bits to take (6), a gap, whether it is unfinished (1), positions to go on (8), the value (16, with
 /// its sign). An unfinished one has the length of its code in the place of bits to take, 0 where the code is longer than an index,
 /// and the size of its value in the place of the value.
 #[derive(Debug)]
-pub(super) struct Lookup {
-    entries: [u32; 1 << BITS],
+pub(super) struct Lookup<const SIZE: usize> {
+    entries: [u32; SIZE],
     codes: Codes,
     kind: Kind,
 }
 
-impl Lookup {
+impl<const SIZE: usize> Lookup<SIZE> {
     pub(super) const fn new(kind: Kind) -> Self {
-        Self { entries: [0; 1 << BITS], codes: Codes::new(), kind }
+        Self { entries: [0; SIZE], codes: Codes::new(), kind }
     }
 
     /// Replaces the table.
     pub(super) fn set(&mut self, codes: &Codes) {
         self.codes.clone_from(codes);
         self.entries.fill(UNFINISHED);
-        for length in 1..=BITS {
-            let below = BITS - length;
-            for (code, symbol) in codes.of_length(length) {
-                let size = u32::from(symbol & 15);
-                if size > LONGEST_SIZE {
-                    continue;
-                }
-                let start = (code << below) as usize;
-                let Some(entries) = self.entries.get_mut(start..start + (1 << below)) else { continue };
-                if size > below {
-                    entries.fill(advance(self.kind, symbol) | length | UNFINISHED | size << VALUE_SHIFT);
-                    continue;
-                }
-                let plain = advance(self.kind, symbol) | (length + size);
-                for (bits, entry) in (0_u32..).zip(entries) {
-                    let value = extended(bits >> (below - size), size);
-                    *entry = plain | value.cast_unsigned() << VALUE_SHIFT;
-                }
+        for_each_entry(codes, self.kind, SIZE.ilog2(), |index, entry| {
+            if let Some(slot) = self.entries.get_mut(index) {
+                *slot = entry;
             }
-        }
+        });
     }
 
     /// The entry for the next bits, finished.
     #[inline(always)]
     fn entry(&self, next: u64, bits: BitReader<'_>) -> Result<u32, Fault> {
-        let entry = self.entries[(next >> (64 - BITS)) as usize];
+        let entry = self.entries[(next >> (64 - SIZE.ilog2())) as usize & (SIZE - 1)];
         if entry & UNFINISHED == 0 {
             return Ok(entry);
         }
-        self.finished(entry, next).ok_or_else(|| no_code(bits))
+        finished(&self.codes, self.kind, entry, next).ok_or_else(|| no_code(bits))
     }
+}
 
-    /// The entry with its value; `None` where the bits begin with no code.
-    #[inline(never)]
-    fn finished(&self, entry: u32, next: u64) -> Option<u32> {
-        let (length, size, plain) = match entry & LENGTH_MASK {
-            0 => {
-                let (length, symbol) = self.codes.find(u32::try_from(next >> 48).ok()?, BITS + 1)?;
-                (length, u32::from(symbol & 15), advance(self.kind, symbol))
+/// Calls with every index of so many bits that begins with a code, and its entry.
+fn for_each_entry(codes: &Codes, kind: Kind, index_bits: u32, mut set: impl FnMut(usize, u32)) {
+    for length in 1..=index_bits {
+        let below = index_bits - length;
+        for (code, symbol) in codes.of_length(length) {
+            let size = u32::from(symbol & 15);
+            for bits in 0..1 << below {
+                let index = (code << below | bits) as usize;
+                if size > below {
+                    set(index, advance(kind, symbol) | length | UNFINISHED | size << VALUE_SHIFT);
+                } else {
+                    let value = extended(bits >> (below - size), size);
+                    set(index, advance(kind, symbol) | (length + size) | value.cast_unsigned() << VALUE_SHIFT);
+                }
             }
-            length => (length, entry >> VALUE_SHIFT, entry & (0xff << ADVANCE_SHIFT)),
-        };
-        if size > LONGEST_SIZE {
-            return None;
         }
-        // One more shift, because a size of 0 would be one by all 64 bits.
-        let bits = u32::try_from(next << length >> 1 >> (63 - size)).ok()?;
-        Some(plain | (length + size) | extended(bits, size).cast_unsigned() << VALUE_SHIFT)
     }
+}
+
+/// An unfinished entry with its value; `None` where the bits begin with no code.
+#[inline(never)]
+fn finished(codes: &Codes, kind: Kind, entry: u32, next: u64) -> Option<u32> {
+    let (length, size, plain) = match entry & LENGTH_MASK {
+        0 => {
+            // No shorter code is found, whatever the length of an index.
+            let (length, symbol) = codes.find(u32::try_from(next >> 48).ok()?, SHORTEST_INDEX + 1)?;
+            (length, u32::from(symbol & 15), advance(kind, symbol))
+        }
+        length => (length, entry >> VALUE_SHIFT, entry & (0xff << ADVANCE_SHIFT)),
+    };
+    if size > LONGEST_SIZE {
+        return None;
+    }
+    // One more shift, because a size of 0 would be one by all 64 bits.
+    let bits = u32::try_from(next << length >> 1 >> (63 - size)).ok()?;
+    Some(plain | (length + size) | extended(bits, size).cast_unsigned() << VALUE_SHIFT)
 }
 
 /// Positions to go on, in its place.
@@ -149,7 +157,7 @@ const fn extended(bits: u32, size: u32) -> i32 {
 ///
 /// The reader must have been refilled for one code.
 #[inline(always)]
-pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, Fault> {
+pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup<DC_ENTRIES>) -> Result<i32, Fault> {
     let next = bits.peek();
     let entry = dc.entry(next, *bits)?;
     bits.take(entry);
@@ -160,7 +168,7 @@ pub(super) fn difference(bits: &mut BitReader<'_>, dc: &Lookup) -> Result<i32, F
 #[inline(always)]
 pub(super) fn coefficients(
     bits: &mut BitReader<'_>,
-    ac: &Lookup,
+    ac: &Lookup<AC_ENTRIES>,
     mut store: impl FnMut(usize, i32),
 ) -> Result<(), Fault> {
     let mut position = 0_u32;
@@ -192,26 +200,34 @@ const fn ended(bits: BitReader<'_>, position: u32) -> Result<(), Fault> {
 /// of the block. Where there is no second, the entry repeats the first, and storing it again changes nothing.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    /// Entries as above with the bits to take of both; in the upper half another advance and value.
-    entries: [u64; 1 << BITS],
-    single: Lookup,
+    /// Entries as above with the bits to take of both; in the upper half those of the second alone, another advance and value.
+    entries: [u64; 1 << PAIR_BITS],
+    codes: Codes,
 }
 
 impl Pairs {
     pub(super) const fn new() -> Self {
-        Self { entries: [0; 1 << BITS], single: Lookup::new(Kind::Ac) }
+        Self { entries: [0; 1 << PAIR_BITS], codes: Codes::new() }
     }
 
     /// Replaces the table.
     pub(super) fn set(&mut self, codes: &Codes) {
-        self.single.set(codes);
-        for (bits, entry) in (0_u32..).zip(&mut self.entries) {
-            let first = self.single.entries[bits as usize & ((1 << BITS) - 1)];
+        self.codes.clone_from(codes);
+        self.entries.fill(UNFINISHED.into());
+        for_each_entry(codes, Kind::Ac, PAIR_BITS, |index, entry| {
+            if let Some(slot) = self.entries.get_mut(index) {
+                *slot = entry.into();
+            }
+        });
+        for index in 0..1 << PAIR_BITS {
+            let [first, _] = halves(self.entries[index]);
             let length = first & LENGTH_MASK;
-            let second = self.single.entries[((bits << length) & ((1 << BITS) - 1)) as usize];
+            // That entry may be a pair by now; taken apart again it is the first of it.
+            let [second, third] = halves(self.entries[(index << length) & ((1 << PAIR_BITS) - 1)]);
+            let second = second - (third & LENGTH_MASK);
+            let fit = (first | second) & UNFINISHED == 0 && length + (second & LENGTH_MASK) <= PAIR_BITS;
             let is_end = (first >> ADVANCE_SHIFT) & 0xff == END_OF_BLOCK;
-            let fit = (first | second) & UNFINISHED == 0 && length + (second & LENGTH_MASK) <= BITS;
-            *entry = if fit && !is_end {
+            self.entries[index] = if fit && !is_end {
                 u64::from(first + (second & LENGTH_MASK)) | u64::from(second) << 32
             } else {
                 u64::from(first) | u64::from(first >> VALUE_SHIFT << VALUE_SHIFT) << 32
@@ -230,10 +246,9 @@ impl Pairs {
         while position < 63 {
             bits.refill::<LONGEST>();
             let next = bits.peek();
-            let pair = self.entries[(next >> (64 - BITS)) as usize];
-            let [mut first, second] = [pair as u32, (pair >> 32) as u32];
+            let [first, second] = halves(self.entries[(next >> (64 - PAIR_BITS)) as usize]);
             if first & UNFINISHED != 0 {
-                first = self.single.finished(first, next).ok_or_else(|| no_code(*bits))?;
+                let first = finished(&self.codes, Kind::Ac, first, next).ok_or_else(|| no_code(*bits))?;
                 bits.take(first);
                 position += (first >> ADVANCE_SHIFT) & 0xff;
                 if position > 63 {
@@ -261,6 +276,13 @@ impl Pairs {
         }
         ended(*bits, position)
     }
+}
+
+/// Lower and upper half.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "halves are what is wanted")]
+const fn halves(entry: u64) -> [u32; 2] {
+    [entry as u32, (entry >> 32) as u32]
 }
 
 /// What it means that the next bits are no code.
@@ -300,7 +322,7 @@ mod tests {
         bytes
     }
 
-    fn read(data: &[u8], ac: &Lookup) -> Result<Vec<(usize, i32)>, Fault> {
+    fn read(data: &[u8], ac: &Lookup<AC_ENTRIES>) -> Result<Vec<(usize, i32)>, Fault> {
         let mut found = Vec::new();
         let result = coefficients(&mut BitReader::new(data, 0), ac, |position, value| found.push((position, value)));
         found.retain(|&(_, value)| value != 0);
@@ -316,7 +338,7 @@ mod tests {
         result.map(|()| found)
     }
 
-    fn first_difference(data: &[u8], dc: &Lookup) -> Result<i32, Fault> {
+    fn first_difference(data: &[u8], dc: &Lookup<DC_ENTRIES>) -> Result<i32, Fault> {
         let mut bits = BitReader::new(data, 0);
         bits.refill::<LONGEST>();
         difference(&mut bits, dc)
