@@ -208,7 +208,8 @@ impl StripDecoder {
 fn places(steps: &Table) -> [Place; 64] {
     let mut places = [Place::default(); 64];
     for (place, (&natural, &step)) in places.iter_mut().zip(NATURAL.iter().zip(steps)) {
-        *place = Place { offset: u16::from(natural) * LANES as u16, step };
+        let offset = u16::try_from(usize::from(natural) * LANES).unwrap_or(0);
+        *place = Place { offset, step };
     }
     places
 }
@@ -260,7 +261,8 @@ fn chroma_block(
     lane: usize,
 ) -> Result<(), Fault> {
     let mut bits = *reader;
-    let level = predicted(&mut bits, &tables.dc, predictor)?.clamp(-2047, 2047);
+    let most = chroma.largest_dc();
+    let level = predicted(&mut bits, &tables.dc, predictor)?.clamp(-most, most);
     let mut store = chroma.store(block, lane);
     store(0, level);
     lookup::coefficients(&mut bits, &tables.ac, store)?;

@@ -45,6 +45,8 @@ const EMPTY: Grid = [[0; SIDE * LANES]; SIDE];
 pub(super) struct Chroma {
     /// By zigzag position.
     shares: [Share; 64],
+    /// The quantised DC coefficient beyond which every pixel is as far from grey as can be.
+    largest_dc: i32,
     grids: [Grid; UNIT_BLOCKS],
     across: usize,
     down: usize,
@@ -58,6 +60,7 @@ impl Chroma {
     pub(super) const fn new() -> Self {
         Self {
             shares: [Share { place: 0, weight: 0 }; 64],
+            largest_dc: 0,
             grids: [EMPTY; UNIT_BLOCKS],
             across: 1,
             down: 1,
@@ -73,6 +76,7 @@ impl Chroma {
         self.wide = 2 * luma.across / part.across;
         self.high = 2 * luma.down / part.down;
         self.shares = shares(&part.steps, self.wide, self.high);
+        self.largest_dc = 2047_i32.div_euclid(i32::from(part.steps[0].max(1))).max(1);
         self.grids = [EMPTY; UNIT_BLOCKS];
     }
 
@@ -86,6 +90,11 @@ impl Chroma {
     /// Blocks in a unit.
     pub(super) const fn blocks(&self) -> usize {
         self.across * self.down
+    }
+
+    /// Largest magnitude of a quantised DC coefficient that is worth telling from larger ones.
+    pub(super) const fn largest_dc(&self) -> i32 {
+        self.largest_dc
     }
 
     /// Takes coefficients of one block: called with zigzag position and quantised value.
@@ -149,7 +158,7 @@ fn shares(steps: &Table, wide: usize, high: usize) -> [Share; 64] {
         let (column, row) = (usize::from(natural & 7), usize::from(natural >> 3));
         let ((x, across), (y, down)) = (folds(wide)[column], folds(high)[row]);
         // 28 bits of the two weights; the two fractions stay.
-        let weight = across * down * i64::from(step) >> (28 - FRACTION_BITS - WEIGHT_BITS);
+        let weight = (across * down * i64::from(step)) >> (28 - FRACTION_BITS - WEIGHT_BITS);
         share.weight = i32::try_from(weight).unwrap_or(0);
         share.place = u16::try_from((SIDE * y + x) * LANES).unwrap_or(0);
     }

@@ -16,7 +16,6 @@ pub(super) const ZERO: Lanes = [0; LANES];
 
 /// Times a fraction in units of 2⁻¹⁶, rounded down.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a product of 16-bit numbers has 16 bits")]
 pub(super) const fn times(number: i16, fraction: i16) -> i16 {
     ((number as i32 * fraction as i32) >> 16) as i16
 }
