@@ -1,4 +1,4 @@
-//! Why a JPEG is not a whole picture.
+//! Why a JPEG is not a whole picture, known without any operating system.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use crate::frame::FrameError;
 
 /// Why a JPEG is not a whole picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum JpegError {
+pub enum JpegError {
     /// The end is missing.
     #[error("the picture ends early")]
     Truncated,
@@ -20,3 +20,8 @@ pub(super) enum JpegError {
     #[error("the picture has a size that is not measured")]
     Size(#[from] FrameError),
 }
+
+/// Bits that begin with none of a table's codes.
+pub(super) const NO_CODE: JpegError = JpegError::Corrupt { what: "bits that are no Huffman code" };
+/// A run that leads out of its block.
+pub(super) const TOO_MANY: JpegError = JpegError::Corrupt { what: "a block of more than 64 coefficients" };

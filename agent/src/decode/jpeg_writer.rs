@@ -3,7 +3,7 @@
 //! Deliberately absent: speed, and tables anybody would send. Its AC codes have the lengths of ITU-T T.81, table K.5, so that short
 //! and long ones occur.
 
-use super::dct::ZIGZAG;
+use super::zigzag::ZIGZAG;
 
 /// How a picture is to be encoded.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ mod plan;
 
 use super::bits::BitReader;
 use super::jpeg_error::JpegError;
-use super::jpeg_header::{END_OF_IMAGE, START_OF_SCAN, Table, Walk};
+use super::jpeg_header::{END_OF_IMAGE, START_OF_SCAN, Table, Walk, is_jpeg};
 use crate::feature::{Measurements, Measurer};
 use crate::frame::{BLOCK, BlockRow, FrameFacts};
 use chroma::Chroma;
@@ -33,7 +33,7 @@ use luma::{Extent, Luma, NATURAL, ROWS as LUMA_ROWS};
 use plan::Plan;
 
 /// Widest picture taken, in pixels. Wider ones would need more memory than a decoder is given.
-pub(super) const WIDEST: u32 = 4096;
+pub const WIDEST: u32 = 4096;
 const BLOCKS_WIDE: usize = (WIDEST / BLOCK) as usize;
 /// Groups of eight units in a row, times blocks across in a unit.
 const UNITS: usize = BLOCKS_WIDE / LANES;
@@ -68,16 +68,23 @@ struct ChromaTables {
 
 /// Decodes and measures one picture after the other; about 61 KiB.
 #[derive(Debug)]
-pub(super) struct StripDecoder {
+pub struct StripDecoder {
     luma_tables: LumaTables,
     chroma_tables: ChromaTables,
     luma: Luma,
     chroma: [Chroma; 2],
 }
 
+impl Default for StripDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl StripDecoder {
     /// A decoder that has seen nothing.
-    pub(super) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             luma_tables: LumaTables {
                 dc: Lookup::new(Kind::Dc),
@@ -94,7 +101,10 @@ impl StripDecoder {
     ///
     /// # Errors
     /// [`JpegError::Truncated`] where a part is missing, [`JpegError::Corrupt`] where the scan or what follows is malformed.
-    pub(super) fn measure(&mut self, bytes: &[u8]) -> Result<Option<Measurements>, JpegError> {
+    pub fn measure(&mut self, bytes: &[u8]) -> Result<Option<Measurements>, JpegError> {
+        if !is_jpeg(bytes) {
+            return Ok(None);
+        }
         let mut walk = Walk::new(bytes);
         let Some(plan) = Plan::read(&mut walk).filter(|plan| plan.size.width() <= WIDEST) else { return Ok(None) };
         self.prepare(&plan);

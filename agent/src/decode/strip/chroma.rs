@@ -212,8 +212,8 @@ fn level(sum: i16) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::dct::ZIGZAG;
     use crate::decode::jpeg_writer::basis;
+    use crate::decode::zigzag::ZIGZAG;
 
     #[test]
     fn pixels_are_the_means_of_the_samples_they_stand_for_in_every_sampling() {

@@ -7,9 +7,8 @@
 //! Must hold: positions never leave a block; a block costs at most 63 look-ups.
 
 use crate::decode::bits::BitReader;
-use crate::decode::entropy::{NO_CODE, TOO_MANY};
 use crate::decode::huffman::Codes;
-use crate::decode::jpeg_error::JpegError;
+use crate::decode::jpeg_error::{JpegError, NO_CODE, TOO_MANY};
 
 /// Entries of the tables: enough for the codes that are common in each.
 pub(super) const DC_ENTRIES: usize = 1 << SHORTEST_INDEX;

@@ -3,7 +3,7 @@
 use super::inverse::{self, Blocks};
 use super::lanes::{LANES, Lanes, ZERO, magnitude};
 use super::{BLOCKS_WIDE, UNITS};
-use crate::decode::dct::ZIGZAG;
+use crate::decode::zigzag::ZIGZAG;
 use crate::frame::{Block, Steps};
 
 /// Most block rows in a row of units.

@@ -11,8 +11,8 @@ use driftglass_protocol::feature::{CATALOGUE, Feature, FeatureValues};
 use driftglass_protocol::sketch::Axis;
 use proptest::prelude::*;
 
-use super::jpeg_writer::Encoding;
 use super::{DecodeError, Decoder};
+use crate::decode::jpeg_writer::Encoding;
 use crate::feature::{CameraState, Measurements};
 
 /// Bins by which the two ways of decoding may differ; `None` where the bin must be the same.

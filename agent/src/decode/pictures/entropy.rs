@@ -8,9 +8,9 @@
 //!
 //! Deliberately absent: values, progressive and arithmetic scans.
 
-use super::bits::{BitReader, LONGEST_VALUE};
-use super::huffman::Codes;
-use super::jpeg_error::JpegError;
+use crate::decode::bits::{BitReader, LONGEST_VALUE};
+use crate::decode::huffman::Codes;
+use crate::decode::jpeg_error::{JpegError, NO_CODE, TOO_MANY};
 
 /// One component's part of every unit of a scan.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ fn skip(bits: &mut BitReader<'_>, codes: &Codes) -> Result<u8, JpegError> {
 }
 
 /// What it means that the next bits are no code.
-pub(super) const fn no_code(bits: BitReader<'_>) -> JpegError {
+const fn no_code(bits: BitReader<'_>) -> JpegError {
     if bits.is_near_end() { JpegError::Truncated } else { NO_CODE }
 }
 
@@ -85,11 +85,6 @@ fn skip_block(bits: &mut BitReader<'_>, component: &ScanComponent<'_>) -> Result
     }
     Ok(())
 }
-
-/// Bits that begin with none of a table's codes.
-pub(super) const NO_CODE: JpegError = JpegError::Corrupt { what: "bits that are no Huffman code" };
-/// A run that leads out of its block.
-pub(super) const TOO_MANY: JpegError = JpegError::Corrupt { what: "a block of more than 64 coefficients" };
 
 #[cfg(test)]
 mod tests {
