@@ -5,9 +5,6 @@
 
 use super::jpeg_error::JpegError;
 
-/// The most bits of a code and the value behind it.
-pub(super) const LONGEST_VALUE: u32 = 31;
-
 /// Reads bits from the top of a 64-bit word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BitReader<'a> {
@@ -141,6 +138,10 @@ pub(super) fn next_marker(data: &[u8], from: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::vec;
+    use std::vec::Vec;
+
     use super::*;
 
     /// All bits up to the end, one by one or in larger portions.

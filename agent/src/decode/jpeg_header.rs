@@ -31,7 +31,6 @@ pub(super) struct Component {
     pub(super) across: u32,
     pub(super) down: u32,
     pub(super) table: usize,
-    pub(super) is_scanned: bool,
 }
 
 /// The frame header.
@@ -158,7 +157,7 @@ pub(super) fn read_frame(segment: &[u8], marker: u8) -> Result<Frame, JpegError>
         if !(1..=4).contains(&across) || !(1..=4).contains(&down) {
             return Err(MALFORMED);
         }
-        *component = Component { name, across, down, table: usize::from(table), is_scanned: false };
+        *component = Component { name, across, down, table: usize::from(table) };
     }
     Ok(Frame { size, is_sequential_huffman: marker == 0xc0 || marker == 0xc1, precision, components, count })
 }

@@ -3,6 +3,10 @@
 //! Deliberately absent: speed, and tables anybody would send. Its AC codes have the lengths of ITU-T T.81, table K.5, so that short
 //! and long ones occur.
 
+extern crate std;
+use std::vec;
+use std::vec::Vec;
+
 use super::zigzag::ZIGZAG;
 
 /// How a picture is to be encoded.

@@ -8,9 +8,12 @@
 //!
 //! Deliberately absent: values, progressive and arithmetic scans.
 
-use crate::decode::bits::{BitReader, LONGEST_VALUE};
+use crate::decode::bits::BitReader;
 use crate::decode::huffman::Codes;
 use crate::decode::jpeg_error::{JpegError, NO_CODE, TOO_MANY};
+
+/// The most bits of a code and the value behind it.
+const LONGEST_VALUE: u32 = 31;
 
 /// One component's part of every unit of a scan.
 #[derive(Clone, Copy, Debug)]

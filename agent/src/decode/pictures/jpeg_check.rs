@@ -33,6 +33,8 @@ struct State {
     /// The luma table in force when the first scan begins.
     luma_table: Option<Table>,
     entropy_bytes: usize,
+    /// Which components of the frame have had a scan.
+    scanned: [bool; COMPONENTS],
 }
 
 /// Reads every segment and scan up to the end of the image. Linear in the length of the data.
@@ -96,7 +98,7 @@ impl State {
 
     fn scan(&mut self, header: &[u8], data: &[u8]) -> Result<(), JpegError> {
         const MALFORMED: JpegError = JpegError::Corrupt { what: "a malformed scan header" };
-        let frame = self.frame.as_mut().ok_or(JpegError::Corrupt { what: "a scan before the frame header" })?;
+        let frame = self.frame.as_ref().ok_or(JpegError::Corrupt { what: "a scan before the frame header" })?;
         if self.entropy_bytes == 0 {
             let table = frame.components().first().map_or(0, |luma| luma.table);
             self.luma_table = self.quantisation.get(table).copied().flatten();
@@ -108,9 +110,9 @@ impl State {
             list.as_chunks::<2>().0.get(..count).filter(|_| (1..=COMPONENTS).contains(&count)).ok_or(MALFORMED)?;
         let mut scanned: [Option<(Component, u8)>; COMPONENTS] = [None; COMPONENTS];
         for (slot, &[name, tables]) in scanned.iter_mut().zip(list) {
-            let known = frame.components.iter_mut().take(frame.count).find(|component| component.name == name);
-            let component = known.ok_or(MALFORMED)?;
-            component.is_scanned = true;
+            let known = frame.components().iter().zip(&mut self.scanned).find(|(component, _)| component.name == name);
+            let (component, is_scanned) = known.ok_or(MALFORMED)?;
+            *is_scanned = true;
             *slot = Some((*component, tables));
         }
         if !frame.is_sequential_huffman {
@@ -145,7 +147,7 @@ impl State {
         let frame = self.frame.as_ref().ok_or(JpegError::Corrupt { what: "no frame header" })?;
         // The first bit of every block's DC coefficient is there in every mode.
         let has_bits = self.entropy_bytes as u64 * 8 >= frame.size.blocks();
-        if !has_bits || !frame.components().iter().all(|component| component.is_scanned) {
+        if !has_bits || !self.scanned.iter().take(frame.count).all(|&is_scanned| is_scanned) {
             return Err(JpegError::Truncated);
         }
         let is_luma_first = frame.is_luma_first(self.adobe_transform);
@@ -225,11 +227,14 @@ mod tests {
     #[test]
     fn rgb_pictures_have_no_luma_table_whether_named_or_marked_so() {
         let segment = [8, 0, 8, 0, 8, 3, b'R', 0x11, 0, b'G', 0x11, 0, b'B', 0x11, 0];
-        let mut frame = read_frame(&segment, 0xc0).expect("valid");
-        for component in &mut frame.components {
-            component.is_scanned = true;
-        }
-        let mut state = State { frame: Some(frame), luma_table: Some([1; 64]), entropy_bytes: 1, ..State::default() };
+        let frame = read_frame(&segment, 0xc0).expect("valid");
+        let mut state = State {
+            frame: Some(frame),
+            luma_table: Some([1; 64]),
+            entropy_bytes: 1,
+            scanned: [true; COMPONENTS],
+            ..State::default()
+        };
         let table = |state: &State| state.finish().expect("complete").luma_table;
         assert_eq!(table(&state), None);
         state.adobe_transform = Some(1);

@@ -293,6 +293,11 @@ const fn no_code(bits: BitReader<'_>) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::string::String;
+    use std::vec::Vec;
+    use std::{format, vec};
+
     use super::*;
 
     /// Codes of every length from 1 to 16, ones followed by a zero, with these symbols.
