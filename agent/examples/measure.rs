@@ -1,6 +1,12 @@
-//! Measures the pictures named, so many times over, and prints the mean luma of the last: something to count instructions of.
+//! Measures pictures again and again: something to count instructions of, which unlike time are the same on a busy machine.
 //!
-//! `valgrind --tool=none`-like counters see the whole process: take the difference between two numbers of rounds.
+//! ```text
+//! cargo build --release -p driftglass-agent --example measure
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/examples/measure 1 frame.jpg
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/examples/measure 4 frame.jpg
+//! ```
+//!
+//! A third of the difference between the two is one picture.
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::error::Error;
