@@ -6,7 +6,6 @@
 
 #[cfg(feature = "host")]
 pub mod config;
-#[cfg(feature = "host")]
 pub mod decode;
 pub mod detector;
 #[cfg(feature = "host")]

@@ -1,4 +1,4 @@
-//! A JPEG to all its features, beside the plain decode of the same bytes: the limit this path cannot beat while it decodes fully.
+//! A JPEG to all its features, beside nothing but a full decode of the same bytes by a library.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,

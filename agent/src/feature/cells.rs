@@ -11,6 +11,9 @@ pub(super) const HASH: (usize, usize) = (17, 16);
 /// Tiles, across and down.
 pub(super) const TILES: (usize, usize) = (16, 9);
 
+const _: () =
+    assert!(THUMBNAIL.0 == 2 * TILES.0 && THUMBNAIL.1 == 2 * TILES.1, "a tile is four cells of the thumbnail");
+
 /// A tile is dark where its mean luma is below 24 and its standard deviation below 6.
 const DARK_MEAN: u64 = 24;
 const DARK_STD: u64 = 6;
@@ -84,7 +87,6 @@ impl<const W: usize, const H: usize> Grid<W, H> {
 pub(super) struct CellSums {
     thumbnail: Grid<{ THUMBNAIL.0 }, { THUMBNAIL.1 }>,
     hash: Grid<{ HASH.0 }, { HASH.1 }>,
-    luma: Grid<{ TILES.0 }, { TILES.1 }>,
     squares: Grid<{ TILES.0 }, { TILES.1 }>,
     detail: Grid<{ TILES.0 }, { TILES.1 }>,
 }
@@ -99,7 +101,6 @@ impl CellSums {
         Some(Self {
             thumbnail: Grid::new(2 * wide, 2 * high),
             hash: Grid::new(2 * wide, 2 * high),
-            luma: Grid::new(2 * wide, 2 * high),
             squares: Grid::new(2 * wide, 2 * high),
             detail: Grid::new(wide, high),
         })
@@ -109,7 +110,6 @@ impl CellSums {
         for pixels in row.luma() {
             self.thumbnail.add(pixels, u32::from);
             self.hash.add(pixels, u32::from);
-            self.luma.add(pixels, u32::from);
             self.squares.add(pixels, |pixel| u32::from(pixel) * u32::from(pixel));
         }
         self.detail.add(row.blocks(), |block| u32::from(block.middle) + u32::from(block.high));
@@ -124,8 +124,11 @@ impl CellSums {
         let mut dark = 0;
         for y in 0..TILES.1 {
             for x in 0..TILES.0 {
-                let count = self.luma.count(x, y);
-                let (sum, squares) = (u64::from(self.luma.sums[y][x]), u64::from(self.squares.sums[y][x]));
+                let count = self.squares.count(x, y);
+                // A tile is four cells of the thumbnail: ⌊c·size/16⌋ is ⌊2c·size/32⌋.
+                let cells = self.thumbnail.sums[2 * y..2 * y + 2].iter().flat_map(|row| &row[2 * x..2 * x + 2]);
+                let (sum, squares) =
+                    (cells.map(|&sum| u64::from(sum)).sum::<u64>(), u64::from(self.squares.sums[y][x]));
                 let variance = count * squares - sum * sum;
                 dark += u64::from(sum < DARK_MEAN * count && variance < DARK_STD * DARK_STD * count * count);
             }

@@ -9,20 +9,9 @@
 //! passes run over long rows of equal work (columns, then the same coefficient of many blocks), which compilers turn into vector
 //! instructions on any machine.
 
-use super::jpeg_header::Table;
+use crate::decode::jpeg_header::Table;
+use crate::decode::zigzag::ZIGZAG;
 use crate::frame::Block;
-
-/// Position in the zigzag sequence of each coefficient, row by row (ITU-T T.81, figure 5).
-const ZIGZAG: [[u8; 8]; 8] = [
-    [0, 1, 5, 6, 14, 15, 27, 28],
-    [2, 4, 7, 13, 16, 26, 29, 42],
-    [3, 8, 12, 17, 25, 30, 41, 43],
-    [9, 11, 18, 24, 31, 40, 44, 53],
-    [10, 19, 23, 32, 39, 45, 52, 54],
-    [20, 22, 33, 38, 46, 51, 55, 60],
-    [21, 34, 37, 47, 50, 56, 59, 61],
-    [35, 36, 48, 49, 57, 58, 62, 63],
-];
 
 /// A coefficient is eight times its value until it is quantised.
 const FRACTION_BITS: u32 = 3;

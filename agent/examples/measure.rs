@@ -1,0 +1,32 @@
+//! Measures pictures again and again: something to count instructions of, which unlike time are the same on a busy machine.
+//!
+//! ```text
+//! cargo build --release -p driftglass-agent --example measure
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/examples/measure 1 frame.jpg
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/examples/measure 4 frame.jpg
+//! ```
+//!
+//! A third of the difference between the two is one picture.
+#![expect(clippy::print_stdout, reason = "a program for a terminal")]
+
+use std::error::Error;
+use std::fs;
+
+use driftglass_agent::decode::Decoder;
+use driftglass_agent::feature::CameraState;
+use driftglass_protocol::feature::Feature;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let rounds: u32 = arguments.next().ok_or("usage: measure ROUNDS PICTURE...")?.parse()?;
+    let pictures = arguments.map(fs::read).collect::<Result<Vec<_>, _>>()?;
+    let (mut decoder, mut state) = (Decoder::new(), CameraState::new());
+    let mut last = None;
+    for _ in 0..rounds {
+        for picture in &pictures {
+            last = state.observe(&decoder.measure(picture)?).get(Feature::LumaMean);
+        }
+    }
+    println!("{last:?}");
+    Ok(())
+}
