@@ -28,20 +28,25 @@
 //! Double counting remains possible in one case only: bytes that were flushed, sent and acknowledged, and that rot later at the very
 //! end of the last segment, cannot be told from a torn batch (B, C).
 
+mod disk;
 mod epoch;
 mod format;
+mod merge;
 mod reader;
+mod rebase;
 mod recover;
+mod relief;
 mod scan;
 mod shared;
 mod writer;
 
+pub use disk::{Disk, DiskFile, Guard, SystemDisk};
 pub use epoch::{EpochError, next_epoch, raise_epoch};
 pub use format::{CameraCheckpoint, Checkpoint, Head};
 pub use reader::{ReadError, Reader, Stored};
-pub use recover::{OpenError, Opened, Settings, open};
+pub use recover::{OpenError, Opened, Settings, open, open_on};
 pub use scan::{Item, Located, Scan, scan};
-pub use shared::Shared;
+pub use shared::{Relief, Shared};
 pub use writer::{AppendError, Writer};
 
 /// Size at which a segment is full, in bytes; smaller where the spool itself is small.

@@ -1,8 +1,7 @@
 //! Recovery: from whatever lies in the folder to a spool that works. The cases are those of the table in the parent module.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,14 +10,16 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause};
 use thiserror::Error;
 
+use super::disk::{Disk, SystemDisk, replace};
 use super::epoch::{EpochError, next_epoch};
 use super::format::{self, CameraCheckpoint, Checkpoint, DAMAGED, Head, SEGMENT};
+use super::rebase::{Rebase, Renumbering};
 use super::scan::{Item, Scan, scan};
-use super::shared::{Index, Segment, Shared};
+use super::shared::{Index, Segment, Shared, store_claim, stored_claim};
 use super::writer::{AppendError, Start, Writer, push};
 
 /// Largest file that is taken for a segment; a writer never comes near it.
-const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
 
 /// Where the spool lies and what it may take.
 #[derive(Clone, Debug)]
@@ -65,39 +66,61 @@ pub enum OpenError {
     Write(#[from] AppendError),
 }
 
-/// Recovers the spool and begins a new epoch in it.
+/// Recovers the spool on the system's disk and begins a new epoch in it.
 ///
 /// # Errors
 /// One variant of [`OpenError`] per cause.
 pub fn open(settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> {
+    open_on(Arc::new(SystemDisk), settings, unix_seconds)
+}
+
+/// The same on any disk.
+///
+/// # Errors
+/// One variant of [`OpenError`] per cause.
+pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> {
     let folder = settings.state_dir.join(super::FOLDER);
     let unusable = |source| OpenError::Folder { path: folder.clone(), source };
-    fs::create_dir_all(&folder).map_err(unusable)?;
-    let lock =
-        OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock")).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: folder }),
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
-    }
-    let numbers = numbers(&folder, SEGMENT).map_err(unusable)?;
-    let mut recovery =
-        Recovery { folder: folder.clone(), device: Some(settings.device.clone()), ..Recovery::default() };
+    disk.create_folder(&folder).map_err(unusable)?;
+    let Some(lock) = disk.lock(&folder.join("lock")).map_err(unusable)? else {
+        return Err(OpenError::InUse { path: folder });
+    };
+    let numbers = numbers(disk.as_ref(), &folder, SEGMENT).map_err(unusable)?;
+    let mut recovery = Recovery::new(Arc::clone(&disk), folder.clone(), settings.device.clone());
     for (index, &number) in numbers.iter().enumerate() {
-        recovery.segment(number, index + 1 == numbers.len());
+        recovery.segment(number, index + 1 == numbers.len())?;
     }
-    prune_damaged(&folder);
+    prune_damaged(disk.as_ref(), &folder);
+
+    let last_number = numbers.last().copied().unwrap_or(0);
+    let stored_claim = stored_claim(disk.as_ref(), &folder);
+    // Where nothing is known of what was sent, everything may have been.
+    let claimed = stored_claim.unwrap_or(last_number);
+    if stored_claim.is_none()
+        && let Err(error) = store_claim(disk.as_ref(), &folder, claimed)
+    {
+        tracing::warn!(%error, "the claim could not be stored; what is in the spool now will not be merged");
+    }
 
     let previous = recovery.chain.last.unwrap_or_default();
-    let epoch = next_epoch(&settings.state_dir, recovery.epoch.max(previous.epoch), unix_seconds)?;
+    let rebase = Rebase::load(disk.as_ref(), &settings.state_dir);
+    let seen = recovery.epoch.max(previous.epoch).max(rebase.map_or(0, |rebase| rebase.floor.epoch));
+    let epoch = next_epoch(disk.as_ref(), &settings.state_dir, seen, unix_seconds)?;
+    let mut sequence = 0;
+    if let Some(rebase) = rebase {
+        sequence = recovery.renumber(&rebase, epoch, previous).map_err(unusable)?;
+        Rebase::forget(disk.as_ref(), &settings.state_dir);
+    }
     let acknowledged = recovery.segments.front().map_or(previous, |segment| segment.after);
-    let index = Index { segments: recovery.segments, acknowledged };
-    let shared = Arc::new(Shared::new(folder, settings.max_bytes, index));
+    let fresh = claimed == 0 && acknowledged == Mark::default();
+    let index = Index { segments: recovery.segments, acknowledged, claimed, claim_stored: claimed, ..Index::default() };
+    let shared = Arc::new(Shared::new(disk, settings.state_dir, settings.max_bytes, previous, fresh, index));
     let start = Start {
         device: settings.device,
         epoch,
         previous,
-        next_number: numbers.last().map_or(1, |last| last + 1),
+        sequence,
+        next_number: last_number.max(claimed) + 1,
         cameras: recovery.cameras,
         lock,
     };
@@ -105,19 +128,17 @@ pub fn open(settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> 
     Ok(Opened { writer, shared })
 }
 
-fn numbers(folder: &Path, extension: &str) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        numbers.extend(format::number(&entry?.path(), extension));
-    }
+fn numbers(disk: &dyn Disk, folder: &Path, extension: &str) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> =
+        disk.list(folder)?.iter().filter_map(|path| format::number(path, extension)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-fn prune_damaged(folder: &Path) {
-    let damaged = numbers(folder, DAMAGED).unwrap_or_default();
+fn prune_damaged(disk: &dyn Disk, folder: &Path) {
+    let damaged = numbers(disk, folder, DAMAGED).unwrap_or_default();
     for &number in damaged.iter().rev().skip(super::DAMAGED_KEPT) {
-        if let Err(error) = fs::remove_file(format::path(folder, number, DAMAGED)) {
+        if let Err(error) = disk.remove(&format::path(folder, number, DAMAGED)) {
             tracing::debug!(number, %error, "a segment kept aside could not be deleted");
         }
     }
@@ -164,10 +185,11 @@ impl Chain {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Recovery {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
-    device: Option<DeviceId>,
+    device: DeviceId,
     chain: Chain,
     epoch: u32,
     cameras: BTreeMap<Name, CameraCheckpoint>,
@@ -175,57 +197,56 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn segment(&mut self, number: u64, last: bool) {
+    fn new(disk: Arc<dyn Disk>, folder: PathBuf, device: DeviceId) -> Self {
+        let (chain, cameras, segments) = (Chain::default(), BTreeMap::new(), VecDeque::new());
+        Self { disk, folder, device, chain, epoch: 0, cameras, segments }
+    }
+
+    fn segment(&mut self, number: u64, last: bool) -> Result<(), OpenError> {
         let path = format::path(&self.folder, number, SEGMENT);
-        let bytes = match read_bounded(&path) {
+        let bytes = match self.disk.read(&path, SEGMENT_BYTES_READ) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(case = "H", path = %path.display(), %error, "a spool segment cannot be read");
-                return;
+                return Ok(());
             }
         };
         let found = scan(&bytes);
-        if let Some(owner) = foreign(&found, self.device.as_ref()) {
+        if let Some(owner) = foreign(&found, &self.device) {
             tracing::error!(case = "F", path = %path.display(), %owner, "a spool segment belongs to another device");
             self.set_aside(number);
-            return;
+            return Ok(());
         }
-        let length = if last { self.cut(&path, &bytes, &found) } else { found.whole };
+        let length = if last { committed(&found) } else { found.whole };
         if length == 0 {
             if !bytes.is_empty() {
                 tracing::warn!(case = "E", path = %path.display(), "a spool segment holds nothing whole");
             }
             self.set_aside(number);
-            return;
+            return Ok(());
+        }
+        if last {
+            self.cut(&path, &bytes, length)?;
         }
         self.take(number, &path, &bytes[..length], &found);
+        Ok(())
     }
 
-    /// Cases B and C: where the last segment's last whole batch ends; the file is cut there and flushed, because what is about to be
-    /// sent may so far exist in the system's memory only.
-    fn cut(&self, path: &Path, bytes: &[u8], found: &Scan) -> usize {
-        let length = committed(found);
+    /// Cases B, C and I: the last segment is written anew up to the end of its last whole batch. What is about to be sent may so far
+    /// exist in the system's memory only, and where a flush has failed before, another one proves nothing; new bytes do.
+    fn cut(&self, path: &Path, bytes: &[u8], length: usize) -> Result<(), OpenError> {
         if length < bytes.len() {
             tracing::warn!(case = "B", path = %path.display(), cut = bytes.len() - length, "the spool ends in an unfinished batch; its files are read again");
         }
-        let flush = || {
-            let file = OpenOptions::new().write(true).open(path)?;
-            if length < bytes.len() {
-                file.set_len(length as u64)?;
-            }
-            file.sync_all()
-        };
-        if let Err(error) = flush() {
-            tracing::error!(path = %path.display(), %error, "the end of the spool could not be flushed");
-        }
-        length
+        replace(self.disk.as_ref(), path, &bytes[..length])
+            .map_err(|error| OpenError::Folder { path: path.to_path_buf(), source: error.source })
     }
 
     /// Takes a segment over; rewrites it where something is missing (case D).
     fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) {
         let after = self.chain.last;
         let mut whole = Vec::with_capacity(bytes.len());
-        let (mut records, mut lost) = (0, 0);
+        let (mut windows, mut lost) = (0, 0);
         let mut first_after = None;
         for located in &found.items {
             if located.range.end > bytes.len() {
@@ -239,7 +260,10 @@ impl Recovery {
                 }
                 Item::Record { id, previous, from, to } => {
                     self.epoch = self.epoch.max(id.epoch);
-                    records += 1;
+                    // Case G: what stands there twice is sent once.
+                    if self.chain.last.is_none_or(|last| id.mark() > last) {
+                        windows += id.last - id.first + 1;
+                    }
                     self.chain.record(*id, *previous, *from, *to)
                 }
                 Item::Checkpoint(checkpoint) => {
@@ -248,7 +272,7 @@ impl Recovery {
                 }
             };
             for tombstone in &tombstones {
-                records += 1;
+                windows += tombstone.id.last - tombstone.id.first + 1;
                 lost += tombstone.id.last - tombstone.id.first + 1;
                 tracing::error!(case = "D", path = %path.display(), epoch = tombstone.id.epoch, first = tombstone.id.first,
                     last = tombstone.id.last, "windows are lost to damage in the spool; a tombstone stands for them");
@@ -273,7 +297,38 @@ impl Recovery {
         }
         let last = self.chain.last.unwrap_or_default();
         let after = after.or(first_after).unwrap_or_default();
-        self.segments.push_back(Segment { number, length, after, last, records });
+        // What is not the latest segment's may be merged further; a segment of tombstones looks like any other.
+        self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level: 0, finest: false });
+    }
+
+    /// Gives the records that an aggregator beyond their epoch has not counted numbers of the new epoch, segment by segment and each in
+    /// one step, so that it goes on where it stopped if it is interrupted. Returns the last number given.
+    fn renumber(&mut self, rebase: &Rebase, epoch: u32, previous: Mark) -> io::Result<u64> {
+        let mut sequence = 0;
+        let (mut moved, mut uncertain) = (0, 0);
+        for segment in &mut self.segments {
+            let path = format::path(&self.folder, segment.number, SEGMENT);
+            let bytes = self.disk.read(&path, SEGMENT_BYTES_READ)?;
+            let bytes = bytes.get(..usize::try_from(segment.length).unwrap_or(usize::MAX)).unwrap_or(&bytes);
+            let before = if sequence == 0 { previous } else { Mark { epoch, sequence } };
+            let mut renumbering = Renumbering { epoch, previous, sequence, moved: 0, uncertain: 0, last: segment.after };
+            let Some(whole) = renumbering.segment(bytes, rebase, before).map_err(io::Error::other)? else { continue };
+            replace(self.disk.as_ref(), &path, &whole).map_err(|error| error.source)?;
+            segment.length = whole.len() as u64;
+            segment.last = renumbering.last;
+            (sequence, moved, uncertain) =
+                (renumbering.sequence, moved + renumbering.moved, uncertain + renumbering.uncertain);
+        }
+        // Segments know their limits by their neighbours.
+        let mut after = self.segments.front().map_or(previous, |segment| segment.after);
+        for segment in &mut self.segments {
+            segment.after = after;
+            segment.last = segment.last.max(after);
+            after = segment.last;
+        }
+        tracing::warn!(case = "K", floor = %rebase.floor, epoch, moved, uncertain,
+            "the aggregator was beyond the epoch of these windows: those not counted are sent again as new, the uncertain ones are given up");
+        Ok(sequence)
     }
 
     fn remember(&mut self, checkpoint: &Checkpoint) {
@@ -287,26 +342,25 @@ impl Recovery {
     }
 
     fn rewrite(&self, number: u64, path: &Path, whole: &[u8]) -> io::Result<()> {
-        fs::copy(path, format::path(&self.folder, number, DAMAGED))?;
-        let temporary = format::path(&self.folder, number, "tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(whole)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(&self.folder)?.sync_all()
+        let damaged = self.disk.read(path, SEGMENT_BYTES_READ)?;
+        // The copy is for people; without it the repair still stands.
+        if let Err(error) = replace(self.disk.as_ref(), &format::path(&self.folder, number, DAMAGED), &damaged) {
+            tracing::warn!(path = %path.display(), error = %error.source, "a damaged segment could not be kept aside");
+        }
+        replace(self.disk.as_ref(), path, whole).map_err(|error| error.source)
     }
 
     fn set_aside(&self, number: u64) {
         let from = format::path(&self.folder, number, SEGMENT);
-        if let Err(error) = fs::rename(&from, format::path(&self.folder, number, DAMAGED)) {
+        if let Err(error) = self.disk.rename(&from, &format::path(&self.folder, number, DAMAGED)) {
             tracing::error!(path = %from.display(), %error, "a spool segment could not be set aside");
         }
     }
 }
 
-fn foreign<'a>(found: &'a Scan, device: Option<&DeviceId>) -> Option<&'a DeviceId> {
+fn foreign<'a>(found: &'a Scan, device: &DeviceId) -> Option<&'a DeviceId> {
     found.items.iter().find_map(|located| match &located.item {
-        Item::Head(Head { device: owner, .. }) if Some(owner) != device => Some(owner),
+        Item::Head(Head { device: owner, .. }) if owner != device => Some(owner),
         _ => None,
     })
 }
@@ -344,14 +398,6 @@ fn committed(found: &Scan) -> usize {
         }
     }
     if newest.1 { newest.0 } else { before }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let length = fs::metadata(path)?.len();
-    if length > SEGMENT_BYTES_READ {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{length} bytes")));
-    }
-    fs::read(path)
 }
 
 #[cfg(test)]

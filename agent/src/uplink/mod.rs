@@ -8,9 +8,9 @@
 pub mod backoff;
 mod bridge;
 mod connect;
+mod exchange;
 mod session;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,10 +22,11 @@ use driftglass_protocol::wire::Mark;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::spool::{ReadError, Reader, Shared, raise_epoch};
+use crate::spool::{ReadError, Reader, Shared};
 use backoff::Backoff;
 pub use connect::{ALPN, ConnectError, Connector, Credentials, Target};
-use session::{Ended, Session};
+pub use exchange::{Ended, Exchange, Received};
+use session::Session;
 
 /// Least wait after another instance of this device took over.
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
@@ -54,8 +55,6 @@ pub struct Speaker {
     pub instance: u64,
     /// Version of the agent, for people.
     pub version: &'static str,
-    /// Where the epoch is stored.
-    pub state_dir: PathBuf,
 }
 
 impl Speaker {
@@ -130,8 +129,9 @@ pub async fn run(
             Err(error) => tracing::warn!(%error, "no connection to the aggregator"),
             Ok((endpoint, connection)) => {
                 tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
-                let mut session =
-                    Session { sender: &mut sender, reader: &mut reader, spool, counters: surroundings.counters };
+                let counters = surroundings.counters;
+                let exchange = Exchange { sender: &mut sender, reader: &mut reader, spool, counters };
+                let mut session = Session { exchange };
                 let hello = speaker.hello((surroundings.clock)());
                 let ended = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone()).await;
                 sender.handle_disconnected();
@@ -142,17 +142,18 @@ pub async fn run(
                 }
                 match ended {
                     Ended::Stopped => return Ok(()),
-                    Ended::Spool(error) => return Err(error.into()),
-                    Ended::Sender(SenderError::Behind { mark, .. }) => return Err(behind(speaker, mark)),
+                    // Reading cannot be healed here; noting a claim can.
+                    Ended::Spool(error @ (ReadError::Disk { .. } | ReadError::Damaged { .. })) => return Err(error.into()),
+                    Ended::Sender(SenderError::Behind { mark, .. }) => return Err(behind(spool, mark)),
                     Ended::Refused(refuse) => {
                         surroundings.counters.refused.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
                             what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
                         if refuse.reason == RefuseReason::StaleEpoch {
-                            return Err(behind(speaker, refuse.expected_after));
+                            return Err(behind(spool, refuse.expected_after));
                         }
                         wait = match (refuse.retry_after_s, refuse.reason) {
-                            (0, RefuseReason::Superseded) => Some(SUPERSEDED_WAIT),
+                            (0, RefuseReason::Superseded | RefuseReason::Cloned) => Some(SUPERSEDED_WAIT),
                             (0, _) => None,
                             (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
                         };
@@ -171,8 +172,8 @@ pub async fn run(
     }
 }
 
-fn behind(speaker: &Speaker, mark: Mark) -> Fatal {
-    if let Err(error) = raise_epoch(&speaker.state_dir, mark.epoch) {
+fn behind(spool: &Shared, mark: Mark) -> Fatal {
+    if let Err(error) = spool.fall_behind(mark) {
         tracing::error!(%error, "the aggregator's epoch could not be noted");
     }
     Fatal::Behind { mark }
@@ -192,6 +193,9 @@ const fn what_to_do(reason: RefuseReason) -> &'static str {
         }
         RefuseReason::Unavailable => {
             "look at the aggregator: it cannot store anything now; the spool keeps the windows meanwhile"
+        }
+        RefuseReason::Cloned => {
+            "find the second machine that runs a copy of this one's state folder: give it a folder and an identity of its own"
         }
         RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
     }

@@ -62,6 +62,8 @@ pub enum RefuseReason {
     Unavailable,
     /// A newer connection of the same device took over.
     Superseded,
+    /// Another instance speaks in the same epoch: one of the two is a copy, and this one came later.
+    Cloned,
 }
 
 impl RefuseReason {
@@ -77,6 +79,7 @@ impl RefuseReason {
             Self::Protocol => "protocol",
             Self::Unavailable => "unavailable",
             Self::Superseded => "superseded",
+            Self::Cloned => "cloned",
         }
     }
 }

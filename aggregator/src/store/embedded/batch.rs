@@ -106,6 +106,7 @@ const fn cause(cause: TombstoneCause) -> &'static str {
     match cause {
         TombstoneCause::SpoolFull => "spool-full",
         TombstoneCause::Damaged => "damaged",
+        TombstoneCause::Forgotten => "forgotten",
     }
 }
 
