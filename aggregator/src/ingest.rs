@@ -12,7 +12,7 @@ mod session;
 mod splitter;
 
 pub use connections::{Connections, Registration};
-pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, serve};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, refusal, serve};
 pub use splitter::{FrameSplitter, Located, Malformed};
 
 use driftglass_protocol::wire::FrameError;
@@ -51,11 +51,13 @@ pub enum Rejection {
     Overlap,
     /// The store could not commit it.
     Unavailable,
+    /// Another living instance of the device owns its epoch.
+    Cloned,
 }
 
 impl Rejection {
     /// Every reason, so that each has a time series from the start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Handshake,
         Self::Overload,
         Self::Identity,
@@ -70,6 +72,7 @@ impl Rejection {
         Self::Gap,
         Self::Overlap,
         Self::Unavailable,
+        Self::Cloned,
     ];
 
     /// Its name in metrics and logs.
@@ -90,6 +93,7 @@ impl Rejection {
             Self::Gap => "gap",
             Self::Overlap => "overlap",
             Self::Unavailable => "unavailable",
+            Self::Cloned => "cloned",
         }
     }
 }

@@ -21,6 +21,9 @@ use super::writer::{AppendError, Start, Writer, push};
 /// Largest file that is taken for a segment; a writer never comes near it.
 pub(super) const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
 
+/// A disk that recovers by itself does so within a few attempts.
+const READ_ATTEMPTS: usize = 3;
+
 /// Where the spool lies and what it may take.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -204,7 +207,14 @@ impl Recovery {
 
     fn segment(&mut self, number: u64, last: bool) -> Result<(), OpenError> {
         let path = format::path(&self.folder, number, SEGMENT);
-        let bytes = match self.disk.read(&path, SEGMENT_BYTES_READ) {
+        // The last one holds the positions, so it is worth another try.
+        let mut read = self.disk.read(&path, SEGMENT_BYTES_READ);
+        for _ in 1..READ_ATTEMPTS {
+            if read.is_err() {
+                read = self.disk.read(&path, SEGMENT_BYTES_READ);
+            }
+        }
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(case = "H", path = %path.display(), %error, "a spool segment cannot be read");

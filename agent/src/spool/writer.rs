@@ -111,6 +111,18 @@ impl Writer {
         self.epoch
     }
 
+    /// The last record known when the epoch began.
+    #[must_use]
+    pub const fn previous(&self) -> Mark {
+        self.previous
+    }
+
+    /// The last record written.
+    #[must_use]
+    pub const fn last(&self) -> Mark {
+        self.mark_at(self.sequence)
+    }
+
     /// How far each camera is committed.
     #[must_use]
     pub const fn cameras(&self) -> &BTreeMap<Name, CameraCheckpoint> {

@@ -140,25 +140,10 @@ pub async fn run(
                 if tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await.is_err() {
                     tracing::debug!("the connection took too long to close");
                 }
-                match ended {
-                    Ended::Stopped => return Ok(()),
-                    // Reading cannot be healed here; noting a claim can.
-                    Ended::Spool(error @ (ReadError::Disk { .. } | ReadError::Damaged { .. })) => return Err(error.into()),
-                    Ended::Sender(SenderError::Behind { mark, .. }) => return Err(behind(spool, mark)),
-                    Ended::Refused(refuse) => {
-                        surroundings.counters.refused.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
-                            what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
-                        if refuse.reason == RefuseReason::StaleEpoch {
-                            return Err(behind(spool, refuse.expected_after));
-                        }
-                        wait = match (refuse.retry_after_s, refuse.reason) {
-                            (0, RefuseReason::Superseded | RefuseReason::Cloned) => Some(SUPERSEDED_WAIT),
-                            (0, _) => None,
-                            (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
-                        };
-                    }
-                    other => tracing::warn!(reason = %other, "the session ended"),
+                match follow(ended, spool, counters) {
+                    Next::Stop => return Ok(()),
+                    Next::Restart(fatal) => return Err(fatal),
+                    Next::Again { least } => wait = least,
                 }
             }
         }
@@ -168,6 +153,49 @@ pub async fn run(
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+/// What follows the end of a session.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing: the agent stops.
+    Stop,
+    /// Only a new start of the agent can heal it.
+    Restart(Fatal),
+    /// Another attempt, after the jittered delay and at least this.
+    Again {
+        /// The least wait.
+        least: Option<Duration>,
+    },
+}
+
+/// Decides what follows the end of a session, and notes what the next start has to know.
+#[must_use]
+pub fn follow(ended: Ended, spool: &Shared, counters: &Counters) -> Next {
+    match ended {
+        Ended::Stopped => Next::Stop,
+        // Reading cannot be healed here; noting a claim can.
+        Ended::Spool(error @ (ReadError::Disk { .. } | ReadError::Damaged { .. })) => Next::Restart(error.into()),
+        Ended::Sender(SenderError::Behind { mark, .. }) => Next::Restart(behind(spool, mark)),
+        Ended::Refused(refuse) => {
+            counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
+                what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
+            if refuse.reason == RefuseReason::StaleEpoch {
+                return Next::Restart(behind(spool, refuse.expected_after));
+            }
+            let least = match (refuse.retry_after_s, refuse.reason) {
+                (0, RefuseReason::Superseded | RefuseReason::Cloned) => Some(SUPERSEDED_WAIT),
+                (0, _) => None,
+                (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
+            };
+            Next::Again { least }
+        }
+        other => {
+            tracing::warn!(reason = %other, "the session ended");
+            Next::Again { least: None }
         }
     }
 }

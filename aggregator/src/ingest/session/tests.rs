@@ -15,6 +15,7 @@ use super::*;
 #[derive(Default)]
 struct HeldLedger {
     mark: Mark,
+    standing: Standing,
     held: Mutex<VecDeque<oneshot::Sender<Outcome>>>,
 }
 
@@ -29,8 +30,8 @@ impl Future for HeldTicket {
 
 impl Ledger for HeldLedger {
     type Ticket = HeldTicket;
-    async fn greet(&self, _: Hello) -> Result<Mark, LedgerError> {
-        Ok(self.mark)
+    async fn greet(&self, _: Hello) -> Result<Greeting, LedgerError> {
+        Ok(Greeting { mark: self.mark, standing: self.standing })
     }
     async fn submit(&self, _: &DeviceId, _: Vec<u8>) -> Result<HeldTicket, LedgerError> {
         let (sender, receiver) = oneshot::channel();
