@@ -128,6 +128,7 @@ impl Pipeline {
 
     /// Lets every camera count some frames, and closes windows whose time is over.
     pub fn turn(&mut self, surroundings: &mut dyn Surroundings) -> Turn {
+        self.writer.tend();
         let mut counted = 0;
         for index in 0..self.cameras.len() {
             for _ in 0..TURN {

@@ -84,17 +84,46 @@ impl Writer {
         Relieved::Exhausted
     }
 
+    /// To be called now and then, also while no windows close: makes certain what a failed flush left in doubt. Tries less and less often
+    /// while the disk refuses.
+    pub fn tend(&mut self) {
+        if self.unsettled.is_none() {
+            self.tended = 0;
+            return;
+        }
+        self.tended = self.tended.saturating_add(1);
+        if self.tended.is_power_of_two() || self.tended.is_multiple_of(1024) {
+            self.settle();
+        }
+    }
+
     /// Tries again to make certain what a failed flush left in doubt.
     pub(super) fn settle(&mut self) {
         let Some(unsettled) = self.unsettled.take() else { return };
-        match replace(self.shared.disk.as_ref(), &unsettled.path, &unsettled.bytes) {
+        let stored = replace(self.shared.disk.as_ref(), &unsettled.path, &unsettled.bytes).map_err(|error| error.source);
+        self.conclude(stored, unsettled);
+    }
+
+    /// Opens the new content to readers once it is certain, and certain that nothing of the old one can come back: should the new one
+    /// rot later, the old numbers must not take its place.
+    fn conclude(&mut self, stored: io::Result<()>, unsettled: Unsettled) {
+        let disk = self.shared.disk.as_ref();
+        let concluded = stored.and_then(|()| {
+            for &number in &unsettled.gone {
+                match disk.remove(&format::path(&self.shared.folder, number, SEGMENT)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            if unsettled.gone.is_empty() { Ok(()) } else { disk.sync_folder(&self.shared.folder) }
+        });
+        match concluded {
             Ok(()) => {
-                self.remove(&unsettled.gone);
                 self.shared.index().busy = None;
                 self.shared.announce();
             }
             Err(error) => {
-                tracing::warn!(path = %unsettled.path.display(), error = %error.source, "a merged segment is not certain yet; nothing of it is sent");
+                tracing::warn!(path = %unsettled.path.display(), %error, "a merged segment is not certain yet; nothing of it is sent");
                 self.unsettled = Some(unsettled);
             }
         }
@@ -181,18 +210,12 @@ impl Writer {
                 segment.finest = false;
             }
         }
+        let rewritten_paths: Vec<PathBuf> =
+            run.iter().map(|segment| format::path(&self.shared.folder, segment.number, SEGMENT)).collect();
+        self.forget_doubts(&rewritten_paths);
         self.shared.note_relief(rewritten.merged, rewritten.lost);
-        match stored {
-            Ok(()) => {
-                self.remove(&gone);
-                self.shared.index().busy = None;
-                self.shared.announce();
-            }
-            Err(error) => {
-                tracing::warn!(path = %path.display(), error = %error.source, "a merged segment is not certain yet; nothing of it is sent");
-                self.unsettled = Some(Unsettled { path, bytes: rewritten.bytes, gone });
-            }
-        }
+        let stored = stored.map_err(|error| error.source);
+        self.conclude(stored, Unsettled { path, bytes: rewritten.bytes, gone });
         Relieved::Gained
     }
 
@@ -201,15 +224,6 @@ impl Writer {
         index.busy = None;
         for segment in &mut index.segments {
             segment.finest |= run.iter().any(|other| other.number == segment.number);
-        }
-    }
-
-    fn remove(&self, numbers: &[u64]) {
-        for &number in numbers {
-            let path = format::path(&self.shared.folder, number, SEGMENT);
-            if let Err(error) = self.shared.disk.remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a segment that was merged into another could not be deleted");
-            }
         }
     }
 }

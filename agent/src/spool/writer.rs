@@ -11,8 +11,9 @@ use driftglass_protocol::wire::{Body, FrameError, Kind, Mark, Record, RecordId, 
 use serde::Serialize;
 use thiserror::Error;
 
-use super::disk::{DiskFile, Guard};
+use super::disk::{DiskFile, Guard, replace};
 use super::format::{self, CameraCheckpoint, Checkpoint, Head, SEGMENT};
+use super::recover::SEGMENT_BYTES_READ;
 use super::relief::{Relieved, Unsettled};
 use super::shared::{Segment, Shared};
 
@@ -54,6 +55,10 @@ pub struct Writer {
     next_number: u64,
     /// A merged segment of which it is unknown whether it will outlive a crash.
     pub(super) unsettled: Option<Unsettled>,
+    /// How often it was asked to make that certain.
+    pub(super) tended: u32,
+    /// Batches that may or may not have reached segments whose write or flush failed.
+    doubts: Vec<Doubt>,
     /// `None` after a failed write or flush: what the descriptor holds is unknown, and it is never used again.
     current: Option<Current>,
     cameras: BTreeMap<Name, CameraCheckpoint>,
@@ -68,6 +73,15 @@ struct Current {
     length: u64,
     /// Length of head and snapshot, which do not count towards the segment's size.
     preamble: u64,
+}
+
+/// A batch at the end of a segment that nobody was told of, and that a crash may leave there all the same.
+#[derive(Debug)]
+struct Doubt {
+    path: PathBuf,
+    /// Committed bytes before it.
+    length: u64,
+    batch: Vec<u8>,
 }
 
 /// What recovery hands over to the writer.
@@ -96,6 +110,8 @@ impl Writer {
             segment_bytes,
             next_number: start.next_number,
             unsettled: None,
+            tended: 0,
+            doubts: Vec::new(),
             current: None,
             cameras: start.cameras,
             _lock: start.lock,
@@ -152,6 +168,7 @@ impl Writer {
         push(Kind::Checkpoint, &checkpoint, &mut batch)?;
 
         self.settle();
+        self.dispel_doubts(&batch)?;
         match self.store(&batch) {
             // The disk is full though the spool is not: merging may free what the batch needs.
             Err(AppendError::Disk { source, .. })
@@ -162,6 +179,7 @@ impl Writer {
             stored => stored?,
         }
 
+        self.doubts.clear();
         let records = sequence - self.sequence;
         self.sequence = sequence;
         for camera in checkpoint.cameras {
@@ -188,6 +206,30 @@ impl Writer {
 
     pub(super) const fn mark_at(&self, sequence: u64) -> Mark {
         if sequence == 0 { self.previous } else { Mark { epoch: self.epoch, sequence } }
+    }
+
+    /// These files have other content now, which ends where it should.
+    pub(super) fn forget_doubts(&mut self, paths: &[PathBuf]) {
+        self.doubts.retain(|doubt| !paths.contains(&doubt.path));
+    }
+
+    /// What failed before and may be found after a crash bears the numbers of this batch. Where it is the same batch, it does not matter
+    /// which of the two is found; another one has to make sure first that there is only itself.
+    fn dispel_doubts(&mut self, batch: &[u8]) -> Result<(), AppendError> {
+        while let Some(doubt) = self.doubts.last().filter(|doubt| doubt.batch != batch) {
+            let disk = |source| AppendError::Disk { path: doubt.path.clone(), source };
+            match self.shared.disk.read(&doubt.path, SEGMENT_BYTES_READ) {
+                Ok(mut bytes) => {
+                    bytes.truncate(usize::try_from(doubt.length).unwrap_or(usize::MAX));
+                    replace(self.shared.disk.as_ref(), &doubt.path, &bytes).map_err(|error| disk(error.source))?;
+                }
+                // Acknowledged and deleted meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(disk(error)),
+            }
+            self.doubts.pop();
+        }
+        Ok(())
     }
 
     fn store(&mut self, batch: &[u8]) -> Result<(), AppendError> {
@@ -287,7 +329,9 @@ impl Writer {
                 if let Err(error) = current.file.set_len(current.length) {
                     tracing::debug!(path = %current.path.display(), %error, "the unfinished batch stays until the next start");
                 }
-                Err(AppendError::Disk { path: current.path, source })
+                let Current { path, length, .. } = current;
+                self.doubts.push(Doubt { path: path.clone(), length, batch: batch.to_vec() });
+                Err(AppendError::Disk { path, source })
             }
         }
     }

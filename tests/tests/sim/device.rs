@@ -127,6 +127,7 @@ impl Device {
             }
         };
         self.starts += 1;
+        tracing::info!(device = %self.id, epoch = writer.epoch(), previous = %writer.previous(), pending = shared.pending(), "started");
         let positions = self.cameras.iter().map(|camera| {
             let known = writer.cameras().get(&camera.name);
             known.map_or(0, |known| std::str::from_utf8(&known.position).expect("ours").parse().expect("ours"))
@@ -182,12 +183,16 @@ impl Device {
             Ok(()) => {
                 process.positions[camera] = item + 1;
                 let mark = process.writer.last();
+                tracing::debug!(device = %self.id, camera = %source.name, item, %mark, "appended");
                 if self.rules.numbers_are_plain() {
                     self.numbers.note(mark, store_numbers);
                 }
                 assert!(process.shared.bytes() <= self.max_bytes, "{} of {}", process.shared.bytes(), self.max_bytes);
             }
-            Err(_) => self.appends_refused += 1,
+            Err(error) => {
+                tracing::debug!(device = %self.id, camera = %source.name, item, %error, "not appended");
+                self.appends_refused += 1;
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use driftglass_agent::spool::{Disk, DiskFile, Guard};
+use driftglass_agent::spool::{Disk, DiskFile, Guard, Item, scan};
 
 use crate::random::Random;
 
@@ -34,6 +34,8 @@ pub(crate) struct DiskFaults {
     pub(crate) bits_flipped: u64,
     pub(crate) files_vanished: u64,
     pub(crate) dead_sectors: u64,
+    /// Windows that stood in the files hit. Where all traces of a start of the agent were in them, no tombstone can know of it.
+    pub(crate) windows_hit: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -189,7 +191,21 @@ impl SimDisk {
             state.names.keys().filter(|path| path.extension().is_some_and(|end| end == "segment")).cloned().collect();
         // The last one is being written; what rots there cannot be told from a torn write.
         let closed = segments.len().checked_sub(1)?;
-        (closed > 0).then(|| segments[state.random.index(closed)].clone())
+        if closed == 0 {
+            return None;
+        }
+        let path = segments[state.random.index(closed)].clone();
+        tracing::info!(path = %path.display(), "a segment is hit");
+        let content = &state.contents[&state.names[&path]];
+        for bytes in [&content.seen, &content.durable] {
+            let found = scan(bytes);
+            let windows = found.items.iter().map(|located| match located.item {
+                Item::Record { id, .. } => id.last - id.first + 1,
+                _ => 0,
+            });
+            state.faults.windows_hit += windows.sum::<u64>();
+        }
+        Some(path)
     }
 
     /// One bit of a closed segment turns.

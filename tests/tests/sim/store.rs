@@ -112,6 +112,8 @@ impl Batch for MemoryBatch<'_> {
     }
 
     fn insert_window(&mut self, camera: &CameraId, summary: &Summary<'_>, _: &[u8], _: UnixMillis) -> Result<(), StoreError> {
+        let items: Vec<u8> = summary.histograms().flat_map(|(_, histogram)| histogram.iter().map(|(bin, _)| bin)).collect();
+        tracing::debug!(%camera, ?items, "counted");
         let row = self.row(&camera.device);
         if summary.window.merged > 1 {
             row.merged += u64::from(summary.window.merged);
@@ -132,6 +134,7 @@ impl Batch for MemoryBatch<'_> {
             TombstoneCause::Damaged => 1,
             TombstoneCause::Forgotten => 2,
         };
+        tracing::debug!(%device, ?id, ?tombstone.cause, "tombstone");
         self.row(device).lost[cause] += id.last - id.first + 1;
         Ok(())
     }
@@ -144,6 +147,7 @@ impl Batch for MemoryBatch<'_> {
         let row = self.row(device);
         assert_eq!(row.mark, judged, "judged and moved within one transaction");
         row.mark = next;
+        tracing::debug!(%device, %next, "mark");
         if let Some(greeted) = &mut row.greeted {
             greeted.heard = now;
         }

@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) twice: u64,
     /// Windows neither counted nor accounted for.
     pub(crate) unaccounted: u64,
+    /// Windows neither counted nor accounted for, all traces of which were in files that rotted or vanished.
+    pub(crate) traceless: u64,
     /// Tombstones for windows that had arrived.
     pub(crate) overstated: u64,
     pub(crate) lost_full: u64,
@@ -168,6 +170,9 @@ impl World {
 
     /// Something that the world does anyhow.
     pub(crate) fn live(&mut self, device: usize, cameras: bool) {
+        if let Some(process) = &mut self.devices[device].process {
+            process.writer.tend();
+        }
         let roll = self.random.below(100);
         match roll {
             0..30 => {
@@ -241,10 +246,12 @@ impl World {
         let happens = |random: &mut Random, rate: u64| random.chance(rate);
         if happens(&mut self.random, plan.kill) && self.devices[device].process.is_some() {
             self.faults.kills += 1;
+            tracing::info!(now = self.now, device, "the process is killed");
             self.stop(device);
         }
         if happens(&mut self.random, plan.cut) {
             self.faults.power_cuts += 1;
+            tracing::info!(now = self.now, device, "the power is cut");
             self.stop(device);
             self.devices[device].disk.cut_power();
         }
@@ -325,7 +332,10 @@ impl World {
                 }
             }
             let lost: u64 = row.lost.iter().sum();
-            report.unaccounted += missing.saturating_sub(lost);
+            // Where all traces of a start were in files that were hit, nothing can stand for its windows.
+            let traceless = missing.saturating_sub(lost).min(device.disk.faults().windows_hit);
+            report.traceless += traceless;
+            report.unaccounted += missing.saturating_sub(lost + traceless);
             report.overstated += lost.saturating_sub(missing);
             report.lost_full += row.lost[0];
             report.lost_damaged += row.lost[1];
@@ -388,6 +398,7 @@ impl DiskFaults {
             bits_flipped: self.bits_flipped + other.bits_flipped,
             files_vanished: self.files_vanished + other.files_vanished,
             dead_sectors: self.dead_sectors + other.dead_sectors,
+            windows_hit: self.windows_hit + other.windows_hit,
         }
     }
 }
