@@ -227,7 +227,8 @@ impl Recovery {
             self.set_aside(number);
             return Ok(());
         }
-        let length = if last { committed(&found) } else { found.whole };
+        // Every segment may end in a batch that failed; one that was committed and rotted leaves a gap before the next segment.
+        let length = committed(&found);
         if length == 0 {
             if !bytes.is_empty() {
                 tracing::warn!(case = "E", path = %path.display(), "a spool segment holds nothing whole");
@@ -277,7 +278,11 @@ impl Recovery {
                     self.chain.record(*id, *previous, *from, *to)
                 }
                 Item::Checkpoint(checkpoint) => {
-                    self.remember(checkpoint);
+                    // A batch whose flush failed may be found all the same, with a segment after it that was begun without it.
+                    let last = self.chain.last.unwrap_or_default();
+                    if checkpoint.through.epoch != last.epoch || checkpoint.through >= last {
+                        self.remember(checkpoint);
+                    }
                     self.chain.advance(checkpoint.through, None).into_iter().collect()
                 }
             };

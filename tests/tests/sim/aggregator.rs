@@ -112,17 +112,17 @@ impl Aggregator {
     }
 
     /// Moves some bytes from the network into sessions.
-    pub(crate) fn read(&mut self, number: u64, most: usize) {
+    pub(crate) fn read(&mut self, number: u64, most: usize, hears_of_the_newer_one: bool) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         if connection.closed {
             connection.up.clear();
             return;
         }
-        if connection.superseded && connection.pending == 0 && !connection.greeting {
-            refuse(connection, RefuseReason::Superseded);
-            return;
-        }
-        if connection.superseded {
+        // What it had handed in before the newer connection came is answered first.
+        if connection.superseded && hears_of_the_newer_one {
+            if connection.pending == 0 && !connection.greeting {
+                refuse(connection, RefuseReason::Superseded);
+            }
             return;
         }
         let count = most.min(connection.up.len()).min(connection.splitter.spare().len());

@@ -190,7 +190,8 @@ impl World {
                 if !numbers.is_empty() {
                     let number = numbers[self.random.index(numbers.len())];
                     let most = 1 + self.random.index(600);
-                    self.aggregator.read(number, most);
+                    let hears = self.random.chance(700);
+                    self.aggregator.read(number, most, hears);
                 }
             }
             85..95 => {
