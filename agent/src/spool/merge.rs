@@ -48,17 +48,17 @@ struct Run<'a> {
     last: Mark,
 }
 
-/// Merges pairs of neighbouring windows; `None` where a segment is not what it should be, which recovery repairs.
-pub(super) fn coarser(segments: &[Vec<u8>]) -> Option<Result<Rewritten, FrameError>> {
-    let run = read(segments)?;
+/// Merges pairs of neighbouring windows of the records after `after`; `None` where a segment is not what it should be, which recovery repairs.
+pub(super) fn coarser(segments: &[Vec<u8>], after: Mark) -> Option<Result<Rewritten, FrameError>> {
+    let run = read(segments, after)?;
     let mut out = Rewritten::default();
     let written = rewrite(&run, &mut out, deal);
     Some(written.map(|()| out))
 }
 
-/// Puts tombstones in the place of everything.
-pub(super) fn buried(segments: &[Vec<u8>]) -> Option<Result<Rewritten, FrameError>> {
-    let mut run = read(segments)?;
+/// Puts tombstones in the place of everything after `after`.
+pub(super) fn buried(segments: &[Vec<u8>], after: Mark) -> Option<Result<Rewritten, FrameError>> {
+    let mut run = read(segments, after)?;
     let mut graves: Vec<Record<'_>> = Vec::new();
     let mut out = Rewritten::default();
     for record in run.records.drain(..) {
@@ -100,11 +100,12 @@ pub(super) fn buried(segments: &[Vec<u8>]) -> Option<Result<Rewritten, FrameErro
     Some(written.map(|()| out))
 }
 
-fn read(segments: &[Vec<u8>]) -> Option<Run<'_>> {
+/// A segment that was merged away and came back stands behind the one that holds its records; they are not taken again.
+fn read(segments: &[Vec<u8>], after: Mark) -> Option<Run<'_>> {
     let mut head = None;
     let mut records: Vec<Record<'_>> = Vec::new();
     let mut cameras = BTreeMap::new();
-    let mut last = Mark::default();
+    let mut last = after;
     for bytes in segments {
         let found = scan(bytes);
         if !found.damaged.is_empty() || found.whole < bytes.len() {
@@ -113,10 +114,7 @@ fn read(segments: &[Vec<u8>]) -> Option<Run<'_>> {
         for located in found.items {
             match located.item {
                 Item::Head(found) => {
-                    if head.is_none() {
-                        last = found.after;
-                    }
-                    head.get_or_insert(found);
+                    head.get_or_insert(Head { after, ..found });
                 }
                 Item::Record { id, .. } => {
                     // Case G: what stands there twice counts once.

@@ -109,6 +109,9 @@ pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Re
     let rebase = Rebase::load(disk.as_ref(), &settings.state_dir);
     let seen = recovery.epoch.max(previous.epoch).max(rebase.map_or(0, |rebase| rebase.floor.epoch));
     let epoch = next_epoch(disk.as_ref(), &settings.state_dir, seen, unix_seconds)?;
+    for segment in &recovery.segments {
+        tracing::debug!(number = segment.number, after = %segment.after, last = %segment.last, length = segment.length, "segment found");
+    }
     let mut sequence = 0;
     if let Some(rebase) = rebase {
         sequence = recovery.renumber(&rebase, epoch, previous).map_err(unusable)?;

@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use driftglass_protocol::wire::FrameError;
+use driftglass_protocol::wire::{FrameError, Mark};
 
 use super::disk::{NotReplaced, replace};
 use super::format::{self, SEGMENT};
@@ -45,7 +45,7 @@ impl Writer {
             return Relieved::Refused;
         }
         while let Some(run) = self.finest_run() {
-            match self.read(&run).map(|contents| coarser(&contents)) {
+            match self.read(&run).map(|contents| coarser(&contents, after_of(&run))) {
                 Ok(Some(Ok(rewritten))) if self.is_gain(&run, &rewritten) => {
                     return self.put(&run, rewritten, run.iter().map(|segment| segment.level).max().unwrap_or(0) + 1);
                 }
@@ -63,7 +63,7 @@ impl Writer {
             return Relieved::Refused;
         }
         while let Some(run) = self.oldest_run() {
-            match self.read(&run).map(|contents| buried(&contents)) {
+            match self.read(&run).map(|contents| buried(&contents, after_of(&run))) {
                 Ok(Some(Ok(rewritten))) if self.is_gain(&run, &rewritten) => {
                     let (first, last) = (run[0].after, run[run.len() - 1].last);
                     tracing::error!(windows = rewritten.lost, after = %first, through = %last,
@@ -210,6 +210,7 @@ impl Writer {
                 segment.finest = false;
             }
         }
+        tracing::debug!(number = first.number, level, after = %first.after, through = %last.last, ?gone, bytes = rewritten.bytes.len(), certain = stored.is_ok(), "segments rewritten");
         let rewritten_paths: Vec<PathBuf> =
             run.iter().map(|segment| format::path(&self.shared.folder, segment.number, SEGMENT)).collect();
         self.forget_doubts(&rewritten_paths);
@@ -226,6 +227,10 @@ impl Writer {
             segment.finest |= run.iter().any(|other| other.number == segment.number);
         }
     }
+}
+
+fn after_of(run: &[Segment]) -> Mark {
+    run.first().map(|segment| segment.after).unwrap_or_default()
 }
 
 fn complain(outcome: io::Result<Option<Result<Rewritten, FrameError>>>, run: &[Segment]) {

@@ -188,6 +188,7 @@ impl Shared {
         };
         if stored < number {
             store_claim(self.disk.as_ref(), &self.folder, number)?;
+            tracing::debug!(number, "segment claimed");
             self.index().claim_stored = number;
         }
         Ok(true)
