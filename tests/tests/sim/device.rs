@@ -1,7 +1,6 @@
 //! A device: cameras whose windows close, the product's spool on a disk that fails, and the product's side of a session.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 
 use driftglass_agent::spool::{CameraCheckpoint, OpenError, Opened, Reader, Settings, Shared, Writer, open_on};
@@ -13,7 +12,7 @@ use driftglass_protocol::session::{Hello, Sender};
 use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::summary::{FeatureSketch, Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
-use driftglass_protocol::wire::{Body, Mark};
+use driftglass_protocol::wire::Body;
 
 use crate::disk::SimDisk;
 use crate::rules::{PlainNumbers, Rules};
@@ -40,7 +39,7 @@ pub(crate) struct Process {
     sender: Sender,
     reader: Reader,
     counters: Counters,
-    instance: u64,
+    pub(crate) instance: u64,
     positions: Vec<u32>,
     /// The connection, and bytes received that are not a whole frame yet.
     pub(crate) link: Option<u64>,
@@ -310,11 +309,3 @@ fn whole_frame(bytes: &[u8]) -> Option<usize> {
     let length = usize::try_from(u32::from_le_bytes([header[0], header[1], header[2], header[3]])).expect("small");
     (length <= bytes.len() && length <= FRAME_BYTES).then_some(length)
 }
-
-/// The folder, for scenarios that look into it.
-pub(crate) fn state_folder() -> &'static Path {
-    Path::new(STATE)
-}
-
-/// The zero mark.
-pub(crate) const NOTHING: Mark = Mark { epoch: 0, sequence: 0 };

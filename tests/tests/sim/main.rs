@@ -11,6 +11,7 @@ mod device;
 mod disk;
 mod random;
 mod rules;
+mod scenarios;
 mod store;
 mod world;
 

@@ -18,7 +18,7 @@ use driftglass_protocol::wire::{Mark, RecordId, Tombstone, TombstoneCause};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) mark: Mark,
-    greeted: Option<Greeted>,
+    pub(crate) greeted: Option<Greeted>,
     pub(crate) duplicates: u64,
     pub(crate) gaps: u64,
     pub(crate) overlaps: u64,

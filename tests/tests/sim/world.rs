@@ -161,6 +161,42 @@ impl World {
         }
     }
 
+    /// Nothing connects before then.
+    pub(crate) fn cut_off(&mut self, until: u64) {
+        self.outage_until = until;
+        for device in 0..self.devices.len() {
+            self.disconnect(device);
+        }
+    }
+
+    /// The epoch of a running device.
+    pub(crate) fn epoch(&self, device: usize) -> u32 {
+        self.devices[device].process.as_ref().map_or(0, |process| process.writer.epoch())
+    }
+
+    /// Whether the process that runs now was the last to be welcomed.
+    pub(crate) fn has_greeted(&self, device: usize) -> bool {
+        let device = &self.devices[device];
+        let greeted = self.aggregator.store.rows.get(&device.id).and_then(|row| row.greeted);
+        device.process.as_ref().zip(greeted).is_some_and(|(process, greeted)| process.instance == greeted.instance)
+    }
+
+    /// Greetings of copies.
+    pub(crate) fn clones(&self) -> u64 {
+        self.aggregator.store.rows.values().map(|row| row.clones).sum()
+    }
+
+    /// Windows counted so far.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted_beyond(0)
+    }
+
+    /// Windows with this number or a higher one counted so far.
+    pub(crate) fn counted_beyond(&self, item: u8) -> u64 {
+        let cameras = self.aggregator.store.rows.values().flat_map(|row| row.counted.values());
+        cameras.map(|counted| counted.range(item..).count() as u64).sum()
+    }
+
     fn disconnect(&mut self, device: usize) {
         let Some(link) = self.devices[device].process.as_ref().and_then(|process| process.link) else { return };
         self.devices[device].disconnected(self.now);
@@ -276,10 +312,8 @@ impl World {
             self.disconnect(device);
         }
         if happens(&mut self.random, plan.outage) {
-            self.outage_until = self.now + self.random.below(3_000);
-            for device in 0..self.devices.len() {
-                self.disconnect(device);
-            }
+            let until = self.now + self.random.below(3_000);
+            self.cut_off(until);
         }
         if happens(&mut self.random, plan.aggregator) {
             let most = 1 + self.random.index(16);
