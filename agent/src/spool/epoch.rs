@@ -56,8 +56,15 @@ fn stored(disk: &dyn Disk, state_dir: &Path) -> u32 {
 
 fn store(disk: &dyn Disk, state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
     let path = state_dir.join(FILE);
-    replace(disk, &path, format!("{epoch}\n").as_bytes())
-        .map_err(|error| EpochError::Store { path: path.clone(), source: error.source })
+    let text = format!("{epoch}\n");
+    let stored = match replace(disk, &path, text.as_bytes()) {
+        // A full disk takes no new file, but the same bytes in the old one: an agent that starts can empty it.
+        Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+            disk.edit(&path).and_then(|file| file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync()))
+        }
+        stored => stored.map_err(|error| error.source),
+    };
+    stored.map_err(|source| EpochError::Store { path, source })
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub(super) struct Rewritten {
     pub(super) lost: u64,
     /// Records that went into others.
     pub(super) merged: u64,
+    /// Records.
+    pub(super) records: u64,
 }
 
 /// What a run of segments holds.
@@ -93,6 +95,7 @@ pub(super) fn buried(segments: &[Vec<u8>], after: Mark) -> Option<Result<Rewritt
     let written = rewrite(&run, &mut out, |block, out| {
         for record in block {
             out.windows += record.id.last - record.id.first + 1;
+            out.records += 1;
             push(Kind::Record, record, &mut out.bytes)?;
         }
         Ok(())
@@ -185,6 +188,7 @@ fn deal(block: &[Record<'_>], out: &mut Rewritten) -> Result<(), FrameError> {
         let id = RecordId { epoch: first.id.epoch, first: next, last: next + windows - 1 };
         next += windows;
         out.windows += windows;
+        out.records += 1;
         match second {
             None => push(Kind::Record, &Record { id, ..first.clone() }, &mut out.bytes)?,
             Some(second) => {

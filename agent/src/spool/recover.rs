@@ -10,7 +10,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause};
 use thiserror::Error;
 
-use super::disk::{Disk, SystemDisk, replace};
+use super::disk::{Disk, DiskFile, SystemDisk, replace};
 use super::epoch::{EpochError, next_epoch};
 use super::format::{self, CameraCheckpoint, Checkpoint, DAMAGED, Head, SEGMENT};
 use super::rebase::{Rebase, Renumbering};
@@ -252,15 +252,28 @@ impl Recovery {
         if length < bytes.len() {
             tracing::warn!(case = "B", path = %path.display(), cut = bytes.len() - length, "the spool ends in an unfinished batch; its files are read again");
         }
-        replace(self.disk.as_ref(), path, &bytes[..length])
-            .map_err(|error| OpenError::Folder { path: path.to_path_buf(), source: error.source })
+        let written = match replace(self.disk.as_ref(), path, &bytes[..length]) {
+            // No room for a copy: the file itself is cut and flushed, which is as good unless a flush failed before.
+            Err(error) if error.untouched && error.source.kind() == io::ErrorKind::StorageFull => {
+                let cut = |file: Box<dyn DiskFile>| {
+                    if length < bytes.len() {
+                        file.set_len(length as u64)?;
+                    }
+                    file.sync()
+                };
+                self.disk.edit(path).and_then(cut)
+            }
+            written => written.map_err(|error| error.source),
+        };
+        written.map_err(|source| OpenError::Folder { path: path.to_path_buf(), source })
     }
 
     /// Takes a segment over; rewrites it where something is missing (case D).
     fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) {
         let after = self.chain.last;
         let mut whole = Vec::with_capacity(bytes.len());
-        let (mut windows, mut lost) = (0, 0);
+        let (mut windows, mut lost, mut records) = (0, 0, 0);
+        let mut graves = true;
         let mut first_after = None;
         for located in &found.items {
             if located.range.end > bytes.len() {
@@ -272,8 +285,10 @@ impl Recovery {
                     first_after.get_or_insert(head.after);
                     self.chain.advance(head.after, None).into_iter().collect()
                 }
-                Item::Record { id, previous, from, to } => {
+                Item::Record { id, previous, from, to, grave } => {
                     self.epoch = self.epoch.max(id.epoch);
+                    records += 1;
+                    graves &= *grave;
                     // Case G: what stands there twice is sent once.
                     if self.chain.last.is_none_or(|last| id.mark() > last) {
                         windows += id.last - id.first + 1;
@@ -315,8 +330,8 @@ impl Recovery {
         }
         let last = self.chain.last.unwrap_or_default();
         let after = after.or(first_after).unwrap_or_default();
-        // What is not the latest segment's may be merged further; a segment of tombstones looks like any other.
-        self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level: 0, finest: false });
+        let level = if graves && records > 0 { Segment::GRAVE } else { Segment::level_of(windows, records) };
+        self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level, finest: false });
     }
 
     /// Gives the records that an aggregator beyond their epoch has not counted numbers of the new epoch, segment by segment and each in

@@ -47,7 +47,8 @@ impl Writer {
         while let Some(run) = self.finest_run() {
             match self.read(&run).map(|contents| coarser(&contents, after_of(&run))) {
                 Ok(Some(Ok(rewritten))) if self.is_gain(&run, &rewritten) => {
-                    return self.put(&run, rewritten, run.iter().map(|segment| segment.level).max().unwrap_or(0) + 1);
+                    let level = Segment::level_of(rewritten.windows, rewritten.records);
+                    return self.put(&run, rewritten, level);
                 }
                 Ok(Some(Ok(_))) => {}
                 other => complain(other, &run),
@@ -136,7 +137,7 @@ impl Writer {
         let closed = index.segments.len().saturating_sub(1);
         let (claimed, acknowledged) = (index.claimed, index.acknowledged);
         let open = |segment: &&Segment| {
-            segment.number > claimed && segment.last > acknowledged && !segment.finest && segment.level < Segment::GRAVE - 1
+            segment.number > claimed && segment.last > acknowledged && !segment.finest && segment.level < Segment::GRAVE
         };
         let level = index.segments.iter().take(closed).filter(open).map(|segment| segment.level).min()?;
         let of_level = |segment: &&Segment| open(segment) && segment.level == level;

@@ -35,7 +35,7 @@ pub(super) struct Segment {
     pub(super) last: Mark,
     /// Windows its records stand for.
     pub(super) windows: u64,
-    /// How often it was merged; [`Segment::GRAVE`] where only tombstones are left.
+    /// How coarse it is: the logarithm of windows per record; [`Segment::GRAVE`] where only tombstones are left.
     pub(super) level: u8,
     /// Cannot be merged any further.
     pub(super) finest: bool,
@@ -229,6 +229,10 @@ impl Shared {
 impl Segment {
     /// The level of a segment that holds tombstones only.
     pub(super) const GRAVE: u8 = u8::MAX;
+
+    pub(super) fn level_of(windows: u64, records: u64) -> u8 {
+        windows.checked_div(records).and_then(u64::checked_ilog2).and_then(|level| u8::try_from(level).ok()).unwrap_or(0)
+    }
 
     fn pending(&self, acknowledged: Mark) -> u64 {
         if self.last <= acknowledged {

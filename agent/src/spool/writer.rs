@@ -117,7 +117,13 @@ impl Writer {
             _lock: start.lock,
         };
         let preamble = writer.preamble()?;
-        writer.rotate(&preamble)?;
+        match writer.rotate(&preamble) {
+            // The agent runs all the same: what it delivers makes room, and the first window begins the segment.
+            Err(AppendError::Disk { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                tracing::error!("the disk is full: no window can be kept until there is room");
+            }
+            begun => begun?,
+        }
         Ok(writer)
     }
 

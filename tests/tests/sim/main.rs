@@ -9,6 +9,7 @@
 mod aggregator;
 mod device;
 mod disk;
+mod offline;
 mod random;
 mod rules;
 mod scenarios;
