@@ -88,7 +88,10 @@ pub(super) fn buried(segments: &[Vec<u8>], after: Mark) -> Option<Result<Rewritt
     }
     if graves.len() > GRAVES {
         let gone = graves.len() - GRAVES;
-        tracing::error!(gone, "too many starts without a connection: windows lost in the oldest are no longer accounted for");
+        tracing::error!(
+            gone,
+            "too many starts without a connection: windows lost in the oldest are no longer accounted for"
+        );
         graves.drain(..gone);
     }
     run.records = graves;
@@ -225,7 +228,8 @@ fn mergeable(a: &Body<'_>, b: &Body<'_>) -> bool {
 fn features<'s>(a: &'s Summary<'_>, b: &'s Summary<'_>) -> impl Iterator<Item = u8> + use<'s> {
     let second = b.sketches.iter().map(|sketch| sketch.feature);
     let only = second.filter(|feature| a.sketches.iter().all(|sketch| sketch.feature != *feature));
-    let mut all: heapless::Vec<u8, { 2 * FEATURES }> = a.sketches.iter().map(|sketch| sketch.feature).chain(only).collect();
+    let mut all: heapless::Vec<u8, { 2 * FEATURES }> =
+        a.sketches.iter().map(|sketch| sketch.feature).chain(only).collect();
     all.sort_unstable();
     all.into_iter()
 }

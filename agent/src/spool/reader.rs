@@ -113,7 +113,8 @@ impl Reader {
             index.segments.iter().any(|segment| segment.number == open.number && segment.version == open.version)
         };
         let current = self.open.as_ref().filter(same);
-        let read_to_its_end = |number, length| current.is_some_and(|open| open.number == number && open.offset >= length);
+        let read_to_its_end =
+            |number, length| current.is_some_and(|open| open.number == number && open.offset >= length);
         let past = |number| current.is_some_and(|open| number < open.number);
         let found = index.segments.iter().find(|segment| {
             segment.last > mark && !past(segment.number) && !read_to_its_end(segment.number, segment.length)
@@ -137,7 +138,8 @@ impl Reader {
                     Ok(false) => return Ok(Step::Busy),
                     Err(source) => return Err(ReadError::Claim { path, source }),
                 }
-                let file = self.shared.disk.open(&path).map_err(|source| ReadError::Disk { path: path.clone(), source })?;
+                let file =
+                    self.shared.disk.open(&path).map_err(|source| ReadError::Disk { path: path.clone(), source })?;
                 other.insert(Open { number, version, path, file, offset: 0 })
             }
         };
@@ -163,7 +165,13 @@ enum Step {
 }
 
 /// Reads the frame at `offset` into `buffer` and returns its length.
-fn read_frame(file: &dyn DiskFile, path: &Path, offset: u64, committed: u64, buffer: &mut Vec<u8>) -> Result<usize, ReadError> {
+fn read_frame(
+    file: &dyn DiskFile,
+    path: &Path,
+    offset: u64,
+    committed: u64,
+    buffer: &mut Vec<u8>,
+) -> Result<usize, ReadError> {
     let disk = |source| ReadError::Disk { path: path.to_path_buf(), source };
     let damaged = |error| ReadError::Damaged { path: path.to_path_buf(), offset, error };
     let mut header = [0; FRAME_HEADER_BYTES];

@@ -10,7 +10,9 @@ use std::io;
 use std::path::Path;
 
 use driftglass_protocol::unit::UnixMillis;
-use driftglass_protocol::wire::{Body, FrameError, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause, parse_frame};
+use driftglass_protocol::wire::{
+    Body, FrameError, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause, parse_frame,
+};
 
 use super::disk::{Disk, replace};
 use super::epoch::EpochError;
@@ -108,7 +110,12 @@ pub(super) struct Renumbering {
 
 impl Renumbering {
     /// A segment with new numbers, which begin after `before`; `None` where all of it stays.
-    pub(super) fn segment(&mut self, bytes: &[u8], rebase: &Rebase, before: Mark) -> Result<Option<Vec<u8>>, FrameError> {
+    pub(super) fn segment(
+        &mut self,
+        bytes: &[u8],
+        rebase: &Rebase,
+        before: Mark,
+    ) -> Result<Option<Vec<u8>>, FrameError> {
         let found = scan(bytes);
         let moves = |item: &Item| matches!(item, Item::Record { id, .. } if rebase.fate(id.mark()) != Fate::Stay);
         if !found.items.iter().any(|located| moves(&located.item)) {

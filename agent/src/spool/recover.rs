@@ -135,8 +135,7 @@ pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Re
 }
 
 fn numbers(disk: &dyn Disk, folder: &Path, extension: &str) -> io::Result<Vec<u64>> {
-    let mut numbers: Vec<u64> =
-        disk.list(folder)?.iter().filter_map(|path| format::number(path, extension)).collect();
+    let mut numbers: Vec<u64> = disk.list(folder)?.iter().filter_map(|path| format::number(path, extension)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -344,7 +343,8 @@ impl Recovery {
             let bytes = self.disk.read(&path, SEGMENT_BYTES_READ)?;
             let bytes = bytes.get(..usize::try_from(segment.length).unwrap_or(usize::MAX)).unwrap_or(&bytes);
             let before = if sequence == 0 { previous } else { Mark { epoch, sequence } };
-            let mut renumbering = Renumbering { epoch, previous, sequence, moved: 0, uncertain: 0, last: segment.after };
+            let mut renumbering =
+                Renumbering { epoch, previous, sequence, moved: 0, uncertain: 0, last: segment.after };
             let Some(whole) = renumbering.segment(bytes, rebase, before).map_err(io::Error::other)? else { continue };
             replace(self.disk.as_ref(), &path, &whole).map_err(|error| error.source)?;
             segment.length = whole.len() as u64;

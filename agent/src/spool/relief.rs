@@ -101,7 +101,8 @@ impl Writer {
     /// Tries again to make certain what a failed flush left in doubt.
     pub(super) fn settle(&mut self) {
         let Some(unsettled) = self.unsettled.take() else { return };
-        let stored = replace(self.shared.disk.as_ref(), &unsettled.path, &unsettled.bytes).map_err(|error| error.source);
+        let stored =
+            replace(self.shared.disk.as_ref(), &unsettled.path, &unsettled.bytes).map_err(|error| error.source);
         self.conclude(stored, unsettled);
     }
 

@@ -89,10 +89,27 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(disk: Arc<dyn Disk>, state_dir: PathBuf, max_bytes: u64, previous: Mark, fresh: bool, index: Index) -> Self {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        state_dir: PathBuf,
+        max_bytes: u64,
+        previous: Mark,
+        fresh: bool,
+        index: Index,
+    ) -> Self {
         let folder = state_dir.join(super::FOLDER);
         let relief = Relief::default();
-        Self { disk, state_dir, folder, max_bytes, previous, fresh, relief, index: Mutex::new(index), appended: Notify::new() }
+        Self {
+            disk,
+            state_dir,
+            folder,
+            max_bytes,
+            previous,
+            fresh,
+            relief,
+            index: Mutex::new(index),
+            appended: Notify::new(),
+        }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
@@ -231,7 +248,11 @@ impl Segment {
     pub(super) const GRAVE: u8 = u8::MAX;
 
     pub(super) fn level_of(windows: u64, records: u64) -> u8 {
-        windows.checked_div(records).and_then(u64::checked_ilog2).and_then(|level| u8::try_from(level).ok()).unwrap_or(0)
+        windows
+            .checked_div(records)
+            .and_then(u64::checked_ilog2)
+            .and_then(|level| u8::try_from(level).ok())
+            .unwrap_or(0)
     }
 
     fn pending(&self, acknowledged: Mark) -> u64 {

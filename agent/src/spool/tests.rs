@@ -78,7 +78,11 @@ fn delivered(shared: &Arc<Shared>) -> (Vec<i64>, u64) {
 
 fn segments(state_dir: &Path) -> Vec<PathBuf> {
     let folder = state_dir.join(super::super::FOLDER);
-    numbers(&SystemDisk, &folder, SEGMENT).expect("listed").into_iter().map(|n| format::path(&folder, n, SEGMENT)).collect()
+    numbers(&SystemDisk, &folder, SEGMENT)
+        .expect("listed")
+        .into_iter()
+        .map(|n| format::path(&folder, n, SEGMENT))
+        .collect()
 }
 
 #[test]

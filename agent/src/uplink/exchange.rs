@@ -144,4 +144,3 @@ impl Exchange<'_> {
         Ok(Received { anything: used > 0, welcomed })
     }
 }
-

@@ -1,7 +1,8 @@
 //! The way to the aggregator: connect, say hello, send what is not acknowledged, let go of what is; for ever.
 //!
 //! Must hold: a record leaves the spool only by an aggregator's acknowledgement; every wait is bounded; every end of a session leads
-//! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]).
+//! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]). What is said and decided
+//! ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
 //!
 //! Deliberately absent: TLS over TCP where UDP is blocked, and the second stream for configuration.
 

@@ -52,12 +52,7 @@ struct Uplink {
 
 impl Uplink {
     fn new(opened: &spool::Opened) -> Self {
-        let speaker = Speaker {
-            device: device(),
-            epoch: opened.writer.epoch(),
-            instance: 1,
-            version: "test",
-        };
+        let speaker = Speaker { device: device(), epoch: opened.writer.epoch(), instance: 1, version: "test" };
         Self { shared: Arc::clone(&opened.shared), counters: Counters::default(), speaker }
     }
 

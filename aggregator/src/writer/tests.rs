@@ -86,13 +86,19 @@ async fn duplicates_are_acknowledged_again_and_gaps_refused() {
     let stand = start(&folder, Settings::default());
     let gateway = device("gw");
     assert_eq!(stand.writer.mark(&gateway).await, Ok(NOTHING));
-    assert_eq!(stand.writer.hello(hello(&gateway, 1, 1)).await, Ok(Greeting { mark: NOTHING, standing: Standing::Welcome }));
+    assert_eq!(
+        stand.writer.hello(hello(&gateway, 1, 1)).await,
+        Ok(Greeting { mark: NOTHING, standing: Standing::Welcome })
+    );
     assert_eq!(submit(&stand.writer, &gateway, 1).await, Outcome::Accepted(at(1)));
     assert_eq!(submit(&stand.writer, &gateway, 1).await, Outcome::Duplicate(at(1)));
     let gap = Outcome::Refused { reason: RefuseReason::Gap, expected_after: at(1) };
     assert_eq!(submit(&stand.writer, &gateway, 3).await, gap);
     assert_eq!(stand.writer.mark(&gateway).await, Ok(at(1)));
-    assert_eq!(stand.writer.hello(hello(&gateway, 1, 2)).await, Ok(Greeting { mark: at(1), standing: Standing::Cloned }));
+    assert_eq!(
+        stand.writer.hello(hello(&gateway, 1, 2)).await,
+        Ok(Greeting { mark: at(1), standing: Standing::Cloned })
+    );
 }
 
 async fn nothing_is_acknowledged_and_all_goes_on_afterwards(fault: u8) {

@@ -103,9 +103,7 @@ impl Sender {
     #[must_use]
     pub fn poll_transmit(&self) -> Option<Mark> {
         match self.state {
-            State::Streaming { in_flight_max } if self.in_flight.len() < in_flight_max => {
-                Some(self.last_sent())
-            }
+            State::Streaming { in_flight_max } if self.in_flight.len() < in_flight_max => Some(self.last_sent()),
             _ => None,
         }
     }

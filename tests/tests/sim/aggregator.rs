@@ -39,12 +39,12 @@ pub(crate) struct Connection {
 
 /// A frame that was understood.
 enum Taken {
-    Hello(Hello),
+    Hello(Box<Hello>),
     Record(RecordId, Mark, Vec<u8>),
 }
 
 enum Command {
-    Hello(Hello),
+    Hello(Box<Hello>),
     Submit(Vec<u8>),
 }
 
@@ -140,8 +140,10 @@ impl Aggregator {
                 Ok(None) => return,
                 Err(_) => Err(RefuseReason::Malformed),
                 Ok(Some(located)) => match connection.receiver.handle_frame(located.frame, Mark::default()) {
-                    Ok(Incoming::Hello(hello)) => Ok(Taken::Hello(hello)),
-                    Ok(Incoming::Record(record)) => Ok(Taken::Record(record.id, record.previous, located.bytes.to_vec())),
+                    Ok(Incoming::Hello(hello)) => Ok(Taken::Hello(Box::new(hello))),
+                    Ok(Incoming::Record(record)) => {
+                        Ok(Taken::Record(record.id, record.previous, located.bytes.to_vec()))
+                    }
                     Err(reason) => Err(reason),
                 },
             };

@@ -279,7 +279,11 @@ impl Device {
     pub(crate) fn is_drained(&self) -> bool {
         let Some(process) = &self.process else { return false };
         process.shared.pending() == 0
-            && self.cameras.iter().zip(&process.positions).all(|(camera, &position)| position >= camera.made || camera.floor >= camera.made)
+            && self
+                .cameras
+                .iter()
+                .zip(&process.positions)
+                .all(|(camera, &position)| position >= camera.made || camera.floor >= camera.made)
     }
 
     pub(crate) fn describe(&self) -> String {

@@ -67,7 +67,8 @@ impl Sum {
     /// A fault that never happened has not been survived.
     fn assert_all_happened(&self) {
         for (name, value) in &self.figures {
-            let good = matches!(name.as_str(), "twice" | "unaccounted" | "rebases" | "overlaps" | "overstated" | "traceless");
+            let good =
+                matches!(name.as_str(), "twice" | "unaccounted" | "rebases" | "overlaps" | "overstated" | "traceless");
             assert!(good || *value > 0, "{name} never happened in {} worlds", self.seeds);
         }
     }
@@ -107,7 +108,11 @@ fn seeds_that_failed_once_never_fail_again() {
 fn one_seed() {
     let seed = std::env::var("DRIFTGLASS_SIM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     // What the product logs, and what the world did to it.
-    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
     tracing::subscriber::with_default(log.finish(), || eprintln!("{:#?}", check(seed)));
 }
 

@@ -51,8 +51,14 @@ fn append(opened: &mut Opened, camera: &str, minute: u32, random: &mut Random) -
     append_encoded(opened, camera, minute, &encodings(random))
 }
 
-fn append_encoded(opened: &mut Opened, camera: &str, minute: u32, encodings: &[(u8, Vec<u8>)]) -> Result<(), AppendError> {
-    let sketches = encodings.iter().map(|(feature, histogram)| FeatureSketch { feature: *feature, absent: 0, histogram });
+fn append_encoded(
+    opened: &mut Opened,
+    camera: &str,
+    minute: u32,
+    encodings: &[(u8, Vec<u8>)],
+) -> Result<(), AppendError> {
+    let sketches =
+        encodings.iter().map(|(feature, histogram)| FeatureSketch { feature: *feature, absent: 0, histogram });
     let summary = Summary {
         camera: name(camera),
         model: None,
@@ -95,7 +101,8 @@ fn delivered(shared: &Arc<Shared>) -> Delivered {
                 assert_eq!(summary.quality.late, summary.window.merged, "every counter adds up");
                 delivered.windows.entry(summary.camera.as_str().to_owned()).or_default().push(summary.window);
                 delivered.frames += u64::from(summary.quality.frames);
-                let values = summary.histograms().flat_map(|(_, histogram)| histogram.iter().map(|(_, count)| u64::from(count)));
+                let values =
+                    summary.histograms().flat_map(|(_, histogram)| histogram.iter().map(|(_, count)| u64::from(count)));
                 delivered.values += values.sum::<u64>();
             }
             Body::Tombstone(_) => delivered.lost += record.id.last - record.id.first + 1,
@@ -143,7 +150,10 @@ fn thirty_days_without_a_connection_fit_sixteen_mebibytes_and_lose_nothing_but_r
         assert_eq!(next, UnixMillis(i64::from(minutes) * i64::from(MINUTE)), "{camera}");
     }
     let records: usize = delivered.windows.values().map(Vec::len).sum();
-    eprintln!("{all} windows in {records} records of {} bytes together; the coarsest merges {coarsest}", opened.shared.bytes());
+    eprintln!(
+        "{all} windows in {records} records of {} bytes together; the coarsest merges {coarsest}",
+        opened.shared.bytes()
+    );
     assert!(coarsest <= 64, "{coarsest} minutes in one window");
 }
 
@@ -161,7 +171,11 @@ fn where_nothing_can_be_merged_any_more_the_oldest_goes_and_a_tombstone_says_so(
     let before = delivered(&opened.shared);
     assert_eq!(before.lost, buried);
     assert_eq!(before.lost + before.windows["door"].len() as u64, 3_000);
-    assert_eq!(before.windows["door"].last().expect("some").start, UnixMillis(2_999 * 60 * i64::from(MINUTE)), "the newest stay");
+    assert_eq!(
+        before.windows["door"].last().expect("some").start,
+        UnixMillis(2_999 * 60 * i64::from(MINUTE)),
+        "the newest stay"
+    );
     drop(opened);
     let after = delivered(&open(&disk, 64 << 10, BEGIN + 1).shared);
     assert_eq!((after.lost, &after.windows), (before.lost, &before.windows), "and it stays said");
@@ -220,7 +234,8 @@ fn a_batch_whose_flush_failed_is_not_offered_and_counts_once_whatever_the_disk_k
         for minute in known + 1..8 {
             append(&mut opened, "door", minute, &mut random).expect("takes it");
         }
-        let minutes: Vec<i64> = delivered(&opened.shared).windows["door"].iter().map(|w| w.start.0 / i64::from(MINUTE)).collect();
+        let minutes: Vec<i64> =
+            delivered(&opened.shared).windows["door"].iter().map(|w| w.start.0 / i64::from(MINUTE)).collect();
         assert_eq!(minutes, (0..8).collect::<Vec<_>>(), "seed {seed}");
     }
     assert!(failed > 300, "{failed}");
@@ -236,7 +251,10 @@ fn a_full_disk_keeps_nobody_from_starting_and_what_is_delivered_makes_room() {
     }
     disk.set_full(true);
     let full = append(&mut opened, "door", 60, &mut random).expect_err("there is no room");
-    assert!(matches!(&full, AppendError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull), "{full}");
+    assert!(
+        matches!(&full, AppendError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
+        "{full}"
+    );
     drop(opened);
     disk.cut_power();
     let first = open(&disk, 256 << 10, BEGIN + 60);

@@ -71,7 +71,10 @@ fn what_was_counted_offline_after_a_lost_state_folder_is_delivered_and_not_taken
         live(&mut world, 100);
         let report = sound(world);
         assert!(report.faults.rebases >= 1, "seed {seed}: it was told that it is behind");
-        assert_eq!(report.counted, report.windows, "seed {seed}: {before} before, and nothing is given up: {report:#?}");
+        assert_eq!(
+            report.counted, report.windows,
+            "seed {seed}: {before} before, and nothing is given up: {report:#?}"
+        );
     }
 }
 

@@ -111,8 +111,15 @@ impl Batch for MemoryBatch<'_> {
         Ok(())
     }
 
-    fn insert_window(&mut self, camera: &CameraId, summary: &Summary<'_>, _: &[u8], _: UnixMillis) -> Result<(), StoreError> {
-        let items: Vec<u8> = summary.histograms().flat_map(|(_, histogram)| histogram.iter().map(|(bin, _)| bin)).collect();
+    fn insert_window(
+        &mut self,
+        camera: &CameraId,
+        summary: &Summary<'_>,
+        _: &[u8],
+        _: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let items: Vec<u8> =
+            summary.histograms().flat_map(|(_, histogram)| histogram.iter().map(|(bin, _)| bin)).collect();
         tracing::debug!(%camera, ?items, "counted");
         let row = self.row(&camera.device);
         if summary.window.merged > 1 {
@@ -128,7 +135,13 @@ impl Batch for MemoryBatch<'_> {
         Ok(())
     }
 
-    fn insert_tombstone(&mut self, device: &DeviceId, id: RecordId, tombstone: Tombstone, _: UnixMillis) -> Result<(), StoreError> {
+    fn insert_tombstone(
+        &mut self,
+        device: &DeviceId,
+        id: RecordId,
+        tombstone: Tombstone,
+        _: UnixMillis,
+    ) -> Result<(), StoreError> {
         let cause = match tombstone.cause {
             TombstoneCause::SpoolFull => 0,
             TombstoneCause::Damaged => 1,

@@ -122,7 +122,12 @@ impl World {
         let devices = (0..1 + random.below(3))
             .map(|number| {
                 let cameras = (0..1 + random.below(2))
-                    .map(|camera| Camera { name: name(&format!("c{camera}")), made: 0, most: 60 + u32::try_from(random.below(190)).expect("small"), floor: 0 })
+                    .map(|camera| Camera {
+                        name: name(&format!("c{camera}")),
+                        made: 0,
+                        most: 60 + u32::try_from(random.below(190)).expect("small"),
+                        floor: 0,
+                    })
                     .collect();
                 let id = DeviceId { site: name("s"), device: name(&format!("d{number}")) };
                 let max_bytes = 4_096 + random.below(3) * 4_096;
@@ -414,7 +419,12 @@ pub(crate) fn run(seed: u64, rules: Rules) -> Report {
     let drained = world.drain();
     if !drained && rules == Rules::Real {
         for device in &world.devices {
-            eprintln!("seed {seed}: {} {}: {}", device.id, if device.is_drained() { "drained" } else { "stuck" }, device.describe());
+            eprintln!(
+                "seed {seed}: {} {}: {}",
+                device.id,
+                if device.is_drained() { "drained" } else { "stuck" },
+                device.describe()
+            );
         }
     }
     world.report(!drained)

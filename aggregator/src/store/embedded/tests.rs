@@ -3,13 +3,13 @@
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::Mark;
 
-use crate::store::Standing;
 use super::fixture::{Counting, MINUTE, NOW, alert as alert_of, camera, device, frame, hello, id, name, tombstone};
 use super::*;
 use crate::alert::{AlertState, Severity};
 use crate::decision::{Change, History};
 use crate::ledger::{Outcome, enter};
 use crate::store::Batch;
+use crate::store::Standing;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
