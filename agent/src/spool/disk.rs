@@ -181,6 +181,21 @@ impl DiskFile for File {
     }
 }
 
+/// A disk that recovers by itself does so within a few attempts.
+const READ_ATTEMPTS: usize = 3;
+
+/// Reads a file on which more depends than on an attempt.
+pub(super) fn read_patiently(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut read = disk.read(path, most);
+    for _ in 1..READ_ATTEMPTS {
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => read = disk.read(path, most),
+            done => return done,
+        }
+    }
+    read
+}
+
 /// Why a file was not replaced.
 #[derive(Debug)]
 pub(super) struct NotReplaced {

@@ -32,6 +32,7 @@
 //! | K | a note that the aggregator is beyond these epochs | what is certainly undelivered moves into the new epoch, what is uncertain becomes a Tombstone (`rebase`) |
 //! | L | a segment begun without the batch that stands before it | the batch counts; the older positions do not take it back |
 //! | M | a full disk | no segment is begun; what is in the spool is delivered, which makes room |
+//! | N | a record that a later start did not know of: its batch failed, was not to be seen, and came back with a power cut | left out; its files were read again |
 //!
 //! Known limits. Double counting remains possible where bytes that were flushed, sent and acknowledged rot or become unreadable at the
 //! very end of the last segment: they cannot be told from a torn batch (B, C), and the positions in them are gone. Where segments vanish

@@ -165,7 +165,7 @@ enum Step {
 }
 
 /// Reads the frame at `offset` into `buffer` and returns its length.
-fn read_frame(
+pub(super) fn read_frame(
     file: &dyn DiskFile,
     path: &Path,
     offset: u64,
@@ -178,7 +178,7 @@ fn read_frame(
     file.read_exact_at(&mut header, offset).map_err(disk)?;
     let declared = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     let length = declared as usize;
-    if length > FRAME_BYTES || offset + u64::from(declared) > committed {
+    if length > FRAME_BYTES || offset.saturating_add(u64::from(declared)) > committed {
         return Err(damaged(FrameError::TooLong { length: declared }));
     }
     if length < FRAME_HEADER_BYTES {

@@ -14,7 +14,7 @@ use driftglass_protocol::wire::{
     Body, FrameError, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause, parse_frame,
 };
 
-use super::disk::{Disk, replace};
+use super::disk::{Disk, read_patiently, replace};
 use super::epoch::EpochError;
 use super::format::{Checkpoint, Head};
 use super::scan::{Item, scan};
@@ -22,10 +22,12 @@ use super::writer::push;
 
 const FILE: &str = "rebase";
 
-/// What to move; applies to records of epochs up to the floor's.
+/// What to move; applies to records of epochs from `begin` up to the floor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rebase {
-    /// Where the aggregator is.
+    /// Records of earlier epochs keep their numbers.
+    pub(super) begin: u32,
+    /// Where the aggregator is, or another owner of the epoch may be.
     pub(super) floor: Mark,
     /// Up to here everything has been counted.
     pub(super) counted: Mark,
@@ -46,7 +48,7 @@ pub(super) enum Fate {
 
 impl Rebase {
     pub(super) fn fate(&self, mark: Mark) -> Fate {
-        if mark.epoch > self.floor.epoch || mark <= self.counted {
+        if !(self.begin..=self.floor.epoch).contains(&mark.epoch) || mark <= self.counted {
             Fate::Stay
         } else if mark <= self.sent {
             Fate::Uncertain
@@ -60,6 +62,7 @@ impl Rebase {
         let numbers: Vec<String> = [self.floor, self.counted, self.sent]
             .iter()
             .flat_map(|mark| [u64::from(mark.epoch), mark.sequence])
+            .chain([u64::from(self.begin)])
             .map(|number| number.to_string())
             .collect();
         let line = numbers.join(" ");
@@ -70,7 +73,7 @@ impl Rebase {
 
     /// The note of an earlier start; `None` where there is none or nothing can be made of it.
     pub(super) fn load(disk: &dyn Disk, state_dir: &Path) -> Option<Self> {
-        let text = String::from_utf8(disk.read(&state_dir.join(FILE), 1024).ok()?).ok()?;
+        let text = String::from_utf8(read_patiently(disk, &state_dir.join(FILE), 1024).ok()?).ok()?;
         let mut lines = text.lines();
         let (first, second) = (lines.next()?, lines.next()?);
         if first != second {
@@ -78,9 +81,10 @@ impl Rebase {
             return None;
         }
         let numbers: Vec<u64> = first.split(' ').map_while(|number| number.parse().ok()).collect();
-        let [a, b, c, d, e, f] = numbers.try_into().ok()?;
+        let [a, b, c, d, e, f, begin] = numbers.try_into().ok()?;
         let mark = |epoch, sequence| Some(Mark { epoch: u32::try_from(epoch).ok()?, sequence });
-        Some(Self { floor: mark(a, b)?, counted: mark(c, d)?, sent: mark(e, f)? })
+        let begin = u32::try_from(begin).ok()?;
+        Some(Self { begin, floor: mark(a, b)?, counted: mark(c, d)?, sent: mark(e, f)? })
     }
 
     /// The note has been followed.

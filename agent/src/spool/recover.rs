@@ -10,19 +10,17 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause};
 use thiserror::Error;
 
-use super::disk::{Disk, DiskFile, SystemDisk, replace};
+use super::disk::{Disk, DiskFile, SystemDisk, read_patiently, replace};
 use super::epoch::{EpochError, next_epoch};
 use super::format::{self, CameraCheckpoint, Checkpoint, DAMAGED, Head, SEGMENT};
+use super::reader::read_frame;
 use super::rebase::{Rebase, Renumbering};
 use super::scan::{Item, Scan, scan};
-use super::shared::{Index, Segment, Shared, store_claim, stored_claim};
+use super::shared::{Beginning, Index, Segment, Shared, store_claim, stored_claim};
 use super::writer::{AppendError, Start, Writer, push};
 
 /// Largest file that is taken for a segment; a writer never comes near it.
 pub(super) const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
-
-/// A disk that recovers by itself does so within a few attempts.
-const READ_ATTEMPTS: usize = 3;
 
 /// Where the spool lies and what it may take.
 #[derive(Clone, Debug)]
@@ -90,6 +88,7 @@ pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Re
     };
     let numbers = numbers(disk.as_ref(), &folder, SEGMENT).map_err(unusable)?;
     let mut recovery = Recovery::new(Arc::clone(&disk), folder.clone(), settings.device.clone());
+    recovery.beginnings = Beginnings::read(disk.as_ref(), &folder, &numbers);
     for (index, &number) in numbers.iter().enumerate() {
         recovery.segment(number, index + 1 == numbers.len())?;
     }
@@ -120,7 +119,7 @@ pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Re
     let acknowledged = recovery.segments.front().map_or(previous, |segment| segment.after);
     let fresh = claimed == 0 && acknowledged == Mark::default();
     let index = Index { segments: recovery.segments, acknowledged, claimed, claim_stored: claimed, ..Index::default() };
-    let shared = Arc::new(Shared::new(disk, settings.state_dir, settings.max_bytes, previous, fresh, index));
+    let shared = Arc::new(Shared::new(disk, settings.state_dir, settings.max_bytes, Beginning { epoch, previous, fresh }, index));
     let start = Start {
         device: settings.device,
         epoch,
@@ -146,6 +145,45 @@ fn prune_damaged(disk: &dyn Disk, folder: &Path) {
         if let Err(error) = disk.remove(&format::path(folder, number, DAMAGED)) {
             tracing::debug!(number, %error, "a segment kept aside could not be deleted");
         }
+    }
+}
+
+/// What each start of the agent knew when it began, as the heads of its segments say.
+///
+/// A batch whose flush failed may be invisible to the next start, which reads its files again, and be there after a power cut. What a
+/// later start did not know of must not come back (case N).
+#[derive(Debug, Default)]
+struct Beginnings {
+    /// By epoch; with each the earliest mark that it or any later one knew as the last.
+    known: Vec<(u32, Mark)>,
+}
+
+impl Beginnings {
+    fn read(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Self {
+        let heads = numbers.iter().filter_map(|&number| {
+            let path = format::path(folder, number, SEGMENT);
+            let file = disk.open(&path).ok()?;
+            let mut frame = Vec::new();
+            read_frame(file.as_ref(), &path, 0, u64::MAX, &mut frame).ok()?;
+            match scan(&frame).items.pop()?.item {
+                Item::Head(head) => Some((head.epoch, head.previous)),
+                _ => None,
+            }
+        });
+        let mut known: Vec<(u32, Mark)> = heads.collect();
+        known.sort_unstable_by_key(|&(epoch, _)| epoch);
+        let mut least = Mark { epoch: u32::MAX, sequence: u64::MAX };
+        for (_, mark) in known.iter_mut().rev() {
+            least = least.min(*mark);
+            *mark = least;
+        }
+        Self { known }
+    }
+
+    /// Whether a later start began without knowing of this record.
+    fn disown(&self, mark: Mark) -> bool {
+        let later = self.known.partition_point(|&(epoch, _)| epoch <= mark.epoch);
+        self.known.get(later).is_some_and(|&(_, known)| known < mark)
     }
 }
 
@@ -195,6 +233,7 @@ struct Recovery {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     device: DeviceId,
+    beginnings: Beginnings,
     chain: Chain,
     epoch: u32,
     cameras: BTreeMap<Name, CameraCheckpoint>,
@@ -204,19 +243,12 @@ struct Recovery {
 impl Recovery {
     fn new(disk: Arc<dyn Disk>, folder: PathBuf, device: DeviceId) -> Self {
         let (chain, cameras, segments) = (Chain::default(), BTreeMap::new(), VecDeque::new());
-        Self { disk, folder, device, chain, epoch: 0, cameras, segments }
+        Self { disk, folder, device, beginnings: Beginnings::default(), chain, epoch: 0, cameras, segments }
     }
 
     fn segment(&mut self, number: u64, last: bool) -> Result<(), OpenError> {
         let path = format::path(&self.folder, number, SEGMENT);
-        // The last one holds the positions, so it is worth another try.
-        let mut read = self.disk.read(&path, SEGMENT_BYTES_READ);
-        for _ in 1..READ_ATTEMPTS {
-            if read.is_err() {
-                read = self.disk.read(&path, SEGMENT_BYTES_READ);
-            }
-        }
-        let bytes = match read {
+        let bytes = match read_patiently(self.disk.as_ref(), &path, SEGMENT_BYTES_READ) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(case = "H", path = %path.display(), %error, "a spool segment cannot be read");
@@ -230,7 +262,14 @@ impl Recovery {
             return Ok(());
         }
         // Every segment may end in a batch that failed; one that was committed and rotted leaves a gap before the next segment.
-        let length = committed(&found);
+        let disowned = found.items.iter().find(|located| match &located.item {
+            Item::Record { id, .. } => self.beginnings.disown(id.mark()),
+            _ => false,
+        });
+        if disowned.is_some() {
+            tracing::warn!(case = "N", path = %path.display(), "a batch that failed came back after its files were read again; it is left out");
+        }
+        let length = committed(&found).min(disowned.map_or(usize::MAX, |located| located.range.start));
         if length == 0 {
             if !bytes.is_empty() {
                 tracing::warn!(case = "E", path = %path.display(), "a spool segment holds nothing whole");
@@ -241,8 +280,7 @@ impl Recovery {
         if last {
             self.cut(&path, &bytes, length)?;
         }
-        self.take(number, &path, &bytes[..length], &found);
-        Ok(())
+        self.take(number, &path, &bytes[..length], &found)
     }
 
     /// Cases B, C and I: the last segment is written anew up to the end of its last whole batch. What is about to be sent may so far
@@ -268,11 +306,12 @@ impl Recovery {
     }
 
     /// Takes a segment over; rewrites it where something is missing (case D).
-    fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) {
+    fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) -> Result<(), OpenError> {
         let after = self.chain.last;
         let mut whole = Vec::with_capacity(bytes.len());
         let (mut windows, mut lost, mut records) = (0, 0, 0);
         let mut graves = true;
+        let mut head_epoch = 0;
         let mut first_after = None;
         for located in &found.items {
             if located.range.end > bytes.len() {
@@ -280,6 +319,7 @@ impl Recovery {
             }
             let tombstones = match &located.item {
                 Item::Head(head) => {
+                    head_epoch = head.epoch;
                     self.epoch = self.epoch.max(head.epoch);
                     first_after.get_or_insert(head.after);
                     self.chain.advance(head.after, None).into_iter().collect()
@@ -297,7 +337,7 @@ impl Recovery {
                 Item::Checkpoint(checkpoint) => {
                     // A batch whose flush failed may be found all the same, with a segment after it that was begun without it.
                     let last = self.chain.last.unwrap_or_default();
-                    if checkpoint.through.epoch != last.epoch || checkpoint.through >= last {
+                    if head_epoch != last.epoch || checkpoint.through >= last {
                         self.remember(checkpoint);
                     }
                     self.chain.advance(checkpoint.through, None).into_iter().collect()
@@ -323,7 +363,11 @@ impl Recovery {
                 Ok(()) => length = whole.len() as u64,
                 // The reader meets the same damage and says so; the aggregator is told of the gap by the uplink.
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "a damaged spool segment could not be rewritten")
+                    tracing::error!(path = %path.display(), %error, "a damaged spool segment could not be rewritten");
+                    // A full disk may be emptied by delivering; any other may be better at the next attempt.
+                    if error.kind() != io::ErrorKind::StorageFull {
+                        return Err(OpenError::Folder { path: path.to_path_buf(), source: error });
+                    }
                 }
             }
         }
@@ -331,6 +375,7 @@ impl Recovery {
         let after = after.or(first_after).unwrap_or_default();
         let level = if graves && records > 0 { Segment::GRAVE } else { Segment::level_of(windows, records) };
         self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level, finest: false });
+        Ok(())
     }
 
     /// Gives the records that an aggregator beyond their epoch has not counted numbers of the new epoch, segment by segment and each in

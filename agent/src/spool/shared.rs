@@ -79,13 +79,21 @@ pub struct Shared {
     pub(super) state_dir: PathBuf,
     pub(super) folder: PathBuf,
     pub(super) max_bytes: u64,
-    /// The last record known when this start began.
-    pub(super) previous: Mark,
-    /// Nothing was ever acknowledged to this spool, nor offered: it began empty, and all that is in it is undelivered.
-    pub(super) fresh: bool,
+    beginning: Beginning,
     relief: Relief,
     index: Mutex<Index>,
     appended: Notify,
+}
+
+/// How this start began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    /// Its epoch.
+    pub(super) epoch: u32,
+    /// The last record known then.
+    pub(super) previous: Mark,
+    /// Nothing was ever acknowledged to this spool, nor offered: it began empty, and all that is in it is undelivered.
+    pub(super) fresh: bool,
 }
 
 impl Shared {
@@ -93,23 +101,12 @@ impl Shared {
         disk: Arc<dyn Disk>,
         state_dir: PathBuf,
         max_bytes: u64,
-        previous: Mark,
-        fresh: bool,
+        beginning: Beginning,
         index: Index,
     ) -> Self {
         let folder = state_dir.join(super::FOLDER);
-        let relief = Relief::default();
-        Self {
-            disk,
-            state_dir,
-            folder,
-            max_bytes,
-            previous,
-            fresh,
-            relief,
-            index: Mutex::new(index),
-            appended: Notify::new(),
-        }
+        let (relief, index, appended) = (Relief::default(), Mutex::new(index), Notify::new());
+        Self { disk, state_dir, folder, max_bytes, beginning, relief, index, appended }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
@@ -223,23 +220,29 @@ impl Shared {
     /// # Errors
     /// [`EpochError::Store`]; the aggregator will then say the same again.
     pub fn fall_behind(&self, floor: Mark) -> Result<(), EpochError> {
+        let Beginning { epoch, previous, fresh } = self.beginning;
         let rebase = {
             let index = self.index();
             // What this process sent in vain stands between what is known to have arrived and what is known not to have.
-            let (counted, sent) = match (index.welcomed, self.fresh) {
+            let (counted, sent) = match (index.welcomed, fresh) {
                 (true, _) => (index.acknowledged, index.sent.max(index.acknowledged)),
                 (false, true) => (Mark::default(), Mark::default()),
                 // It began with the remains of an earlier life, which may have been delivered by another copy of it.
                 (false, false) => {
                     let claimed = index.segments.iter().filter(|segment| segment.number <= index.claimed);
                     let counted = claimed.map(|segment| segment.last).max().unwrap_or_default();
-                    (counted.min(self.previous), self.previous)
+                    (counted.min(previous), previous)
                 }
             };
-            Rebase { floor, counted, sent }
+            if floor.epoch < epoch {
+                // The epoch is another's, who has not been counted in it either; earlier ones go their way.
+                Rebase { begin: epoch, floor: Mark { epoch, sequence: 0 }, counted: Mark::default(), sent: index.sent }
+            } else {
+                Rebase { begin: 0, floor, counted, sent }
+            }
         };
         rebase.store(self.disk.as_ref(), &self.state_dir)?;
-        raise_epoch(self.disk.as_ref(), &self.state_dir, floor.epoch)
+        raise_epoch(self.disk.as_ref(), &self.state_dir, rebase.floor.epoch)
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) struct MemoryBatch<'a> {
 impl Drop for MemoryBatch<'_> {
     fn drop(&mut self) {
         if !self.committed {
+            tracing::debug!("rolled back");
             for (device, row) in std::mem::take(&mut self.before) {
                 match row {
                     Some(row) => self.store.rows.insert(device, row),
@@ -175,6 +176,7 @@ impl Batch for MemoryBatch<'_> {
         if self.store.commit_fails {
             return Err(StoreError::Damaged { what: "the disk", detail: "full".into() });
         }
+        tracing::debug!("committed");
         self.committed = true;
         Ok(())
     }
