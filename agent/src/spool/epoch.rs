@@ -50,7 +50,8 @@ pub fn raise_epoch(disk: &dyn Disk, state_dir: &Path, floor: u32) -> Result<(), 
 
 /// A missing or unreadable file counts as none: the clock and the segments stand in for it.
 fn stored(disk: &dyn Disk, state_dir: &Path) -> u32 {
-    let text = read_patiently(disk, &state_dir.join(FILE), FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text =
+        read_patiently(disk, &state_dir.join(FILE), FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 

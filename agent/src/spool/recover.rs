@@ -119,7 +119,13 @@ pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Re
     let acknowledged = recovery.segments.front().map_or(previous, |segment| segment.after);
     let fresh = claimed == 0 && acknowledged == Mark::default();
     let index = Index { segments: recovery.segments, acknowledged, claimed, claim_stored: claimed, ..Index::default() };
-    let shared = Arc::new(Shared::new(disk, settings.state_dir, settings.max_bytes, Beginning { epoch, previous, fresh }, index));
+    let shared = Arc::new(Shared::new(
+        disk,
+        settings.state_dir,
+        settings.max_bytes,
+        Beginning { epoch, previous, fresh },
+        index,
+    ));
     let start = Start {
         device: settings.device,
         epoch,

@@ -133,8 +133,7 @@ impl Device {
         });
         let positions = positions.collect();
         if self.rules.numbers_are_plain() {
-            let kept = (shared.pending() > 0).then(|| writer.previous());
-            self.numbers.start(writer.epoch(), kept);
+            self.numbers.start(writer.epoch());
         }
         self.process = Some(Process {
             sender: Sender::new(writer.epoch(), shared.acknowledged()),
@@ -149,6 +148,12 @@ impl Device {
             writer,
             shared,
         });
+    }
+
+    /// The power is cut under the disk.
+    pub(crate) fn cut_power(&mut self) {
+        self.disk.cut_power();
+        self.numbers.cut_power();
     }
 
     /// The process is gone; the connection it held is returned.

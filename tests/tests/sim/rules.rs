@@ -75,12 +75,14 @@ pub(crate) struct PlainNumbers {
 }
 
 impl PlainNumbers {
-    /// A start in `epoch`; `kept` is the last record found in the spool, where it holds any that are not acknowledged.
-    pub(crate) fn start(&mut self, epoch: u32, kept: Option<Mark>) {
-        let found = kept.map_or(0, |mark| self.plain(mark));
-        let base = found.max(self.stored);
-        self.offsets.insert(epoch, base);
-        self.last = base;
+    /// A start in `epoch`.
+    pub(crate) fn start(&mut self, epoch: u32) {
+        self.offsets.insert(epoch, self.last);
+    }
+
+    /// The power is cut: the counter is what was stored last.
+    pub(crate) const fn cut_power(&mut self) {
+        self.last = self.stored;
     }
 
     /// A record was numbered; now and then the counter becomes durable.

@@ -295,7 +295,7 @@ impl World {
             self.faults.power_cuts += 1;
             tracing::info!(now = self.now, device, "the power is cut");
             self.stop(device);
-            self.devices[device].disk.cut_power();
+            self.devices[device].cut_power();
         }
         if happens(&mut self.random, plan.rot) {
             match self.random.below(4) {

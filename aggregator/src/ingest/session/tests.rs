@@ -313,9 +313,7 @@ async fn a_stream_that_ends_inside_a_frame_is_a_lost_connection() {
 
 #[tokio::test]
 async fn of_two_instances_in_one_epoch_the_later_is_refused_with_the_reason_that_says_what_to_do() {
-    for (standing, reason) in
-        [(Standing::Cloned, RefuseReason::Cloned), (Standing::Spent, RefuseReason::StaleEpoch)]
-    {
+    for (standing, reason) in [(Standing::Cloned, RefuseReason::Cloned), (Standing::Spent, RefuseReason::StaleEpoch)] {
         let ledger = HeldLedger { mark: at(3), standing, ..HeldLedger::default() };
         let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
             agent.say(&hello("a", 1)).await;
