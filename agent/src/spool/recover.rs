@@ -318,6 +318,7 @@ impl Recovery {
         let (mut windows, mut lost, mut records) = (0, 0, 0);
         let mut graves = true;
         let mut head_epoch = 0;
+        let (mut present, mut unwritten) = (Mark::default(), 0);
         let mut first_after = None;
         for located in &found.items {
             if located.range.end > bytes.len() {
@@ -333,6 +334,7 @@ impl Recovery {
                 Item::Record { id, previous, from, to, grave } => {
                     self.epoch = self.epoch.max(id.epoch);
                     records += 1;
+                    present = present.max(id.mark());
                     graves &= *grave;
                     // Case G: what stands there twice is sent once.
                     if self.chain.last.is_none_or(|last| id.mark() > last) {
@@ -374,11 +376,14 @@ impl Recovery {
                     if error.kind() != io::ErrorKind::StorageFull {
                         return Err(OpenError::Folder { path: path.to_path_buf(), source: error });
                     }
+                    // Without its tombstone the segment ends where its records do; the uplink says what is missing before the next one.
+                    unwritten = lost;
                 }
             }
         }
-        let last = self.chain.last.unwrap_or_default();
         let after = after.or(first_after).unwrap_or_default();
+        let last = if unwritten == 0 { self.chain.last.unwrap_or_default() } else { present.max(after) };
+        let windows = windows - unwritten;
         let level = if graves && records > 0 { Segment::GRAVE } else { Segment::level_of(windows, records) };
         self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level, finest: false });
         Ok(())
