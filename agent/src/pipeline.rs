@@ -8,7 +8,8 @@
 //! close every window before it. Where nothing arrives any more a window closes by the clock, [`GRACE`] after its end, and only after
 //! a look begun then found nothing waiting: whatever comes later is late, and a backlog is never cut into windows of one file.
 //!
-//! Must hold: a picture that cannot be read is counted and never stops anything; while the spool refuses, nothing is taken.
+//! Must hold: a picture that cannot be read is counted and never stops anything; while the spool refuses, which it does only where the
+//! disk does, nothing is taken.
 //!
 //! Deliberately absent: clocks, threads and sleeping; they are handed in.
 
@@ -146,6 +147,7 @@ impl Pipeline {
 
     /// Lets every camera count some frames, and closes windows whose time is over.
     pub fn turn(&mut self, surroundings: &mut dyn Surroundings) -> Turn {
+        self.writer.tend();
         let mut counted = 0;
         for index in 0..self.cameras.len() {
             for _ in 0..TURN {

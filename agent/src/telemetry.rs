@@ -25,6 +25,8 @@ pub struct Telemetry {
     spool_bytes: IntGauge,
     spool_windows: IntGauge,
     spool_paused: IntGauge,
+    spool_merged: IntCounter,
+    spool_lost: IntCounter,
     uplink_connected: IntGauge,
     sent: IntCounter,
     acknowledged: IntCounter,
@@ -94,6 +96,14 @@ impl Telemetry {
             spool_paused: gauge(
                 "driftglass_agent_spool_paused",
                 "1 while the sources pause because the spool takes nothing",
+            )?,
+            spool_merged: counter(
+                "driftglass_agent_spool_merged_total",
+                "Windows merged into others because the spool was full",
+            )?,
+            spool_lost: counter(
+                "driftglass_agent_spool_lost_windows_total",
+                "Windows given up because the spool was full and nothing was left to merge",
             )?,
             uplink_connected: gauge(
                 "driftglass_agent_uplink_connected",
@@ -174,6 +184,8 @@ impl Telemetry {
             (&self.acknowledged, &self.uplink.acknowledged),
             (&self.refused, &self.uplink.refused),
             (&self.renewed, &self.uplink.renewed),
+            (&self.spool_merged, &self.spool.relief().merged),
+            (&self.spool_lost, &self.spool.relief().buried),
         ] {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }

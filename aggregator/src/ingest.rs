@@ -12,7 +12,7 @@ mod session;
 mod splitter;
 
 pub use connections::{Connections, Registration};
-pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, serve};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, refusal, serve};
 pub use splitter::{FrameSplitter, Located, Malformed};
 
 use driftglass_protocol::session::RefuseReason;
@@ -58,11 +58,13 @@ pub enum Rejection {
     Overlap,
     /// The store could not commit it.
     Unavailable,
+    /// Another living instance of the device owns its epoch.
+    Cloned,
 }
 
 impl Rejection {
     /// Every reason, so that each has a time series from the start.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Handshake,
         Self::Overload,
         Self::Identity,
@@ -80,6 +82,7 @@ impl Rejection {
         Self::Gap,
         Self::Overlap,
         Self::Unavailable,
+        Self::Cloned,
     ];
 
     /// Its name in metrics and logs.
@@ -103,6 +106,7 @@ impl Rejection {
             Self::Gap => "gap",
             Self::Overlap => "overlap",
             Self::Unavailable => "unavailable",
+            Self::Cloned => "cloned",
         }
     }
 }
@@ -120,6 +124,7 @@ impl From<RefuseReason> for Rejection {
             RefuseReason::Revoked => Self::Revoked,
             RefuseReason::Unregistered => Self::Unregistered,
             RefuseReason::Expired => Self::Expired,
+            RefuseReason::Cloned => Self::Cloned,
         }
     }
 }

@@ -157,6 +157,22 @@ fn a_tombstone_record() {
 }
 
 #[test]
+fn a_tombstone_of_the_newest_cause() {
+    let record = Record {
+        id: RecordId { epoch: 3, first: 7, last: 9 },
+        previous: Mark { epoch: 2, sequence: 1 },
+        body: Body::Tombstone(Tombstone {
+            cause: TombstoneCause::Forgotten,
+            from: UnixMillis(0),
+            to: UnixMillis(60_000),
+        }),
+    };
+    let mut out = [0; 128];
+    let length = record.write(&mut out).expect("fits");
+    check("record-tombstone-forgotten", &out[..length]);
+}
+
+#[test]
 fn the_session_messages() {
     let mut out = [0; 512];
     let hello = Hello {

@@ -188,7 +188,6 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
         epoch: spool.writer.epoch(),
         instance: rand::random(),
         version: env!("CARGO_PKG_VERSION"),
-        state_dir: config.state_dir().to_path_buf(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,12 +1,15 @@
 //! The boot epoch: grows with every start and is durable before the first record that bears it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::disk::{Disk, read_patiently, replace};
+
 const FILE: &str = "epoch";
+/// The file holds one number.
+const FILE_BYTES: u64 = 64;
 
 /// Why no epoch could be made durable.
 #[derive(Debug, Error)]
@@ -29,11 +32,11 @@ pub enum EpochError {
 ///
 /// # Errors
 /// One variant of [`EpochError`] per cause.
-pub fn next_epoch(state_dir: &Path, seen: u32, unix_seconds: u64) -> Result<u32, EpochError> {
-    let last = stored(state_dir).max(seen);
+pub fn next_epoch(disk: &dyn Disk, state_dir: &Path, seen: u32, unix_seconds: u64) -> Result<u32, EpochError> {
+    let last = stored(disk, state_dir).max(seen);
     let clock = u32::try_from(unix_seconds).unwrap_or(u32::MAX);
     let epoch = last.checked_add(1).ok_or(EpochError::Exhausted)?.max(clock);
-    store(state_dir, epoch)?;
+    store(disk, state_dir, epoch)?;
     Ok(epoch)
 }
 
@@ -41,40 +44,45 @@ pub fn next_epoch(state_dir: &Path, seen: u32, unix_seconds: u64) -> Result<u32,
 ///
 /// # Errors
 /// [`EpochError::Store`].
-pub fn raise_epoch(state_dir: &Path, floor: u32) -> Result<(), EpochError> {
-    if stored(state_dir) < floor { store(state_dir, floor) } else { Ok(()) }
+pub fn raise_epoch(disk: &dyn Disk, state_dir: &Path, floor: u32) -> Result<(), EpochError> {
+    if stored(disk, state_dir) < floor { store(disk, state_dir, floor) } else { Ok(()) }
 }
 
 /// A missing or unreadable file counts as none: the clock and the segments stand in for it.
-fn stored(state_dir: &Path) -> u32 {
-    fs::read_to_string(state_dir.join(FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+fn stored(disk: &dyn Disk, state_dir: &Path) -> u32 {
+    let text =
+        read_patiently(disk, &state_dir.join(FILE), FILE_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-fn store(state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
+fn store(disk: &dyn Disk, state_dir: &Path, epoch: u32) -> Result<(), EpochError> {
     let path = state_dir.join(FILE);
-    let temporary = state_dir.join("epoch.tmp");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(state_dir)?.sync_all()
+    let text = format!("{epoch}\n");
+    let stored = match replace(disk, &path, text.as_bytes()) {
+        // A full disk takes no new file, but the same bytes in the old one: an agent that starts can empty it.
+        Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+            disk.edit(&path).and_then(|file| file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync()))
+        }
+        stored => stored.map_err(|error| error.source),
     };
-    write().map_err(|source| EpochError::Store { path: path.clone(), source })
+    stored.map_err(|source| EpochError::Store { path, source })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::disk::SystemDisk;
     use super::*;
 
     #[test]
     fn an_epoch_always_grows_whatever_the_clock_says() {
         let folder = tempfile::tempdir().expect("folder");
-        let next = |seen, clock| next_epoch(folder.path(), seen, clock).expect("stored");
+        let next = |seen, clock| next_epoch(&SystemDisk, folder.path(), seen, clock).expect("stored");
         assert_eq!(next(0, 1_700_000_000), 1_700_000_000);
         assert_eq!(next(0, 1_600_000_000), 1_700_000_001, "the clock went back");
         assert_eq!(next(1_800_000_000, 0), 1_800_000_001, "the file was lost but a segment knows better");
-        raise_epoch(folder.path(), 1_900_000_000).expect("stored");
+        raise_epoch(&SystemDisk, folder.path(), 1_900_000_000).expect("stored");
         assert_eq!(next(0, 0), 1_900_000_001);
         fs::write(folder.path().join("epoch"), "rubbish").expect("written");
         assert_eq!(next(0, 5), 5);

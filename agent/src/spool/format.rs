@@ -51,6 +51,9 @@ pub(super) const SEGMENT: &str = "segment";
 /// Extension of a segment kept aside.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// Name of the file that holds the number of the last segment of which something may have been sent.
+pub(super) const CLAIMED: &str = "claimed";
+
 pub(super) fn path(folder: &Path, number: u64, extension: &str) -> PathBuf {
     folder.join(format!("{number:012}.{extension}"))
 }

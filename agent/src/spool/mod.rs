@@ -7,41 +7,56 @@
 //! acknowledged. What is on disk is byte for byte what is sent.
 //!
 //! Must hold: nothing is sent before its batch is flushed; a record leaves only by the aggregator's acknowledgement; the epoch is
-//! durable before the first record that bears it; a descriptor whose flush failed is never written again.
+//! durable before the first record that bears it; a descriptor whose flush failed is never written again; what was offered to a
+//! connection keeps its numbers and its content for good.
 //!
-//! When the limit is reached the sources pause (a folder keeps its files) and nothing is dropped. Deliberately absent for now: merging
-//! neighbouring windows that were never sent, to hold a longer absence of the network in the same space.
+//! When the limit is reached nothing is refused: neighbouring windows that were never offered are merged, the finest first, so that
+//! thirty days without a connection fit 16 MiB and lose resolution only (`merge`, `relief`). Where nothing is left to merge the
+//! oldest segment is given up, and a Tombstone says so. Room for one segment of an eighth of the limit stays free for rewriting; segments
+//! kept aside as damaged (at most four) come on top. Windows are merged within one start of the agent only.
 //!
 //! Recovery, per start. The letters are those in code, logs and tests.
 //!
 //! | case | found | done |
 //! |---|---|---|
 //! | A | no folder, or an empty one | created; nothing to recover |
-//! | B | the last segment ends after its last checkpoint: a torn or unfinished batch | cut there; those files are read again |
-//! | C | the last segment's last batch lacks a record its checkpoint promises | cut before that batch, as B: an unflushed batch may lose any page |
+//! | B | a segment ends after its last checkpoint: a torn, unfinished or failed batch | cut there; those files are read again |
+//! | C | a segment's last batch lacks a record its checkpoint promises | cut before that batch, as B: an unflushed batch may lose any page. Where the batch was committed and rotted, the gap before the next segment becomes a Tombstone |
 //! | D | damage with committed batches after it | the segment is kept aside as `.damaged` and rewritten: what is whole, and a Tombstone for what is not |
 //! | E | a segment without anything whole | kept aside; the gap it leaves becomes a Tombstone at its place |
 //! | F | a segment of another device | kept aside; its records are not ours to deliver |
-//! | G | a record twice: a batch written again after a failed flush | the second is not sent |
-//! | H | a segment that cannot be read at all | left where it is, logged; its gap becomes a Tombstone in the next |
+//! | G | a record twice: a batch written again after a failed flush, a segment that was merged into another and came back | the second is not sent, not counted, not merged |
+//! | H | a segment that cannot be read in three attempts, or is no longer in its folder | left where it is, logged; its gap becomes a Tombstone in the next |
+//! | I | bytes that may only be in the system's memory, because a flush failed before this start | the last segment is written anew, not flushed again: a flush after a failed one proves nothing. On a full disk it is flushed |
+//! | J | no claim, or one that does not read | everything found counts as offered; nothing of it is merged |
+//! | K | a note that the aggregator is beyond these epochs | what is certainly undelivered moves into the new epoch, what is uncertain becomes a Tombstone (`rebase`) |
+//! | L | a segment begun without the batch that stands before it | the batch counts; the older positions do not take it back |
+//! | M | a full disk | no segment is begun; what is in the spool is delivered, which makes room |
+//! | N | a record that a later start did not know of: its batch failed, was not to be seen, and came back with a power cut | left out; its files were read again |
 //!
-//! Double counting remains possible in one case only: bytes that were flushed, sent and acknowledged, and that rot later at the very
-//! end of the last segment, cannot be told from a torn batch (B, C).
+//! Known limits. Double counting remains possible where bytes that were flushed, sent and acknowledged rot or become unreadable at the
+//! very end of the last segment: they cannot be told from a torn batch (B, C), and the positions in them are gone. Where segments vanish
+//! that held all traces of several starts of the agent, a Tombstone stands for the last of these starts only.
 
+mod disk;
 mod epoch;
 mod format;
+mod merge;
 mod reader;
+mod rebase;
 mod recover;
+mod relief;
 mod scan;
 mod shared;
 mod writer;
 
+pub use disk::{Disk, DiskFile, Guard, SystemDisk};
 pub use epoch::{EpochError, next_epoch, raise_epoch};
 pub use format::{CameraCheckpoint, Checkpoint, Head};
 pub use reader::{ReadError, Reader, Stored};
-pub use recover::{OpenError, Opened, Settings, open};
+pub use recover::{OpenError, Opened, Settings, open, open_on};
 pub use scan::{Item, Located, Scan, scan};
-pub use shared::Shared;
+pub use shared::{Relief, Shared};
 pub use writer::{AppendError, Writer};
 
 /// Size at which a segment is full, in bytes; smaller where the spool itself is small.

@@ -1,8 +1,7 @@
 //! Recovery: from whatever lies in the folder to a spool that works. The cases are those of the table in the parent module.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,14 +10,17 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause};
 use thiserror::Error;
 
+use super::disk::{Disk, DiskFile, SystemDisk, read_patiently, replace};
 use super::epoch::{EpochError, next_epoch};
 use super::format::{self, CameraCheckpoint, Checkpoint, DAMAGED, Head, SEGMENT};
+use super::reader::read_frame;
+use super::rebase::{Rebase, Renumbering};
 use super::scan::{Item, Scan, scan};
-use super::shared::{Index, Segment, Shared};
+use super::shared::{Beginning, Index, Segment, Shared, store_claim, stored_claim};
 use super::writer::{AppendError, Start, Writer, push};
 
 /// Largest file that is taken for a segment; a writer never comes near it.
-const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
+pub(super) const SEGMENT_BYTES_READ: u64 = 16 * 1024 * 1024;
 
 /// Where the spool lies and what it may take.
 #[derive(Clone, Debug)]
@@ -65,39 +67,71 @@ pub enum OpenError {
     Write(#[from] AppendError),
 }
 
-/// Recovers the spool and begins a new epoch in it.
+/// Recovers the spool on the system's disk and begins a new epoch in it.
 ///
 /// # Errors
 /// One variant of [`OpenError`] per cause.
 pub fn open(settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> {
+    open_on(Arc::new(SystemDisk), settings, unix_seconds)
+}
+
+/// The same on any disk.
+///
+/// # Errors
+/// One variant of [`OpenError`] per cause.
+pub fn open_on(disk: Arc<dyn Disk>, settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> {
     let folder = settings.state_dir.join(super::FOLDER);
     let unusable = |source| OpenError::Folder { path: folder.clone(), source };
-    fs::create_dir_all(&folder).map_err(unusable)?;
-    let lock =
-        OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock")).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: folder }),
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
-    }
-    let numbers = numbers(&folder, SEGMENT).map_err(unusable)?;
-    let mut recovery =
-        Recovery { folder: folder.clone(), device: Some(settings.device.clone()), ..Recovery::default() };
+    disk.create_folder(&folder).map_err(unusable)?;
+    let Some(lock) = disk.lock(&folder.join("lock")).map_err(unusable)? else {
+        return Err(OpenError::InUse { path: folder });
+    };
+    let numbers = numbers(disk.as_ref(), &folder, SEGMENT).map_err(unusable)?;
+    let mut recovery = Recovery::new(Arc::clone(&disk), folder.clone(), settings.device.clone());
+    recovery.beginnings = Beginnings::read(disk.as_ref(), &folder, &numbers);
     for (index, &number) in numbers.iter().enumerate() {
-        recovery.segment(number, index + 1 == numbers.len());
+        recovery.segment(number, index + 1 == numbers.len())?;
     }
-    prune_damaged(&folder);
+    prune_damaged(disk.as_ref(), &folder);
+
+    let last_number = numbers.last().copied().unwrap_or(0);
+    let stored_claim = stored_claim(disk.as_ref(), &folder);
+    // Where nothing is known of what was sent, everything may have been.
+    let claimed = stored_claim.unwrap_or(last_number);
+    if stored_claim.is_none()
+        && let Err(error) = store_claim(disk.as_ref(), &folder, claimed)
+    {
+        tracing::warn!(%error, "the claim could not be stored; what is in the spool now will not be merged");
+    }
 
     let previous = recovery.chain.last.unwrap_or_default();
-    let epoch = next_epoch(&settings.state_dir, recovery.epoch.max(previous.epoch), unix_seconds)?;
+    let rebase = Rebase::load(disk.as_ref(), &settings.state_dir);
+    let seen = recovery.epoch.max(previous.epoch).max(rebase.map_or(0, |rebase| rebase.floor.epoch));
+    let epoch = next_epoch(disk.as_ref(), &settings.state_dir, seen, unix_seconds)?;
+    for segment in &recovery.segments {
+        tracing::debug!(number = segment.number, after = %segment.after, last = %segment.last, length = segment.length, "segment found");
+    }
+    let mut sequence = 0;
+    if let Some(rebase) = rebase {
+        sequence = recovery.renumber(&rebase, epoch, previous).map_err(unusable)?;
+        Rebase::forget(disk.as_ref(), &settings.state_dir);
+    }
     let acknowledged = recovery.segments.front().map_or(previous, |segment| segment.after);
-    let index = Index { segments: recovery.segments, acknowledged };
-    let shared = Arc::new(Shared::new(folder, settings.max_bytes, index));
+    let fresh = claimed == 0 && acknowledged == Mark::default();
+    let index = Index { segments: recovery.segments, acknowledged, claimed, claim_stored: claimed, ..Index::default() };
+    let shared = Arc::new(Shared::new(
+        disk,
+        settings.state_dir,
+        settings.max_bytes,
+        Beginning { epoch, previous, fresh },
+        index,
+    ));
     let start = Start {
         device: settings.device,
         epoch,
         previous,
-        next_number: numbers.last().map_or(1, |last| last + 1),
+        sequence,
+        next_number: last_number.max(claimed) + 1,
         cameras: recovery.cameras,
         lock,
     };
@@ -105,21 +139,57 @@ pub fn open(settings: Settings, unix_seconds: u64) -> Result<Opened, OpenError> 
     Ok(Opened { writer, shared })
 }
 
-fn numbers(folder: &Path, extension: &str) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        numbers.extend(format::number(&entry?.path(), extension));
-    }
+fn numbers(disk: &dyn Disk, folder: &Path, extension: &str) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = disk.list(folder)?.iter().filter_map(|path| format::number(path, extension)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-fn prune_damaged(folder: &Path) {
-    let damaged = numbers(folder, DAMAGED).unwrap_or_default();
+fn prune_damaged(disk: &dyn Disk, folder: &Path) {
+    let damaged = numbers(disk, folder, DAMAGED).unwrap_or_default();
     for &number in damaged.iter().rev().skip(super::DAMAGED_KEPT) {
-        if let Err(error) = fs::remove_file(format::path(folder, number, DAMAGED)) {
+        if let Err(error) = disk.remove(&format::path(folder, number, DAMAGED)) {
             tracing::debug!(number, %error, "a segment kept aside could not be deleted");
         }
+    }
+}
+
+/// What each start of the agent knew when it began, as the heads of its segments say.
+///
+/// A batch whose flush failed may be invisible to the next start, which reads its files again, and be there after a power cut. What a
+/// later start did not know of must not come back (case N).
+#[derive(Debug, Default)]
+struct Beginnings {
+    /// By epoch; with each the earliest mark that it or any later one knew as the last.
+    known: Vec<(u32, Mark)>,
+}
+
+impl Beginnings {
+    fn read(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Self {
+        let heads = numbers.iter().filter_map(|&number| {
+            let path = format::path(folder, number, SEGMENT);
+            let file = disk.open(&path).ok()?;
+            let mut frame = Vec::new();
+            read_frame(file.as_ref(), &path, 0, u64::MAX, &mut frame).ok()?;
+            match scan(&frame).items.pop()?.item {
+                Item::Head(head) => Some((head.epoch, head.previous)),
+                _ => None,
+            }
+        });
+        let mut known: Vec<(u32, Mark)> = heads.collect();
+        known.sort_unstable_by_key(|&(epoch, _)| epoch);
+        let mut least = Mark { epoch: u32::MAX, sequence: u64::MAX };
+        for (_, mark) in known.iter_mut().rev() {
+            least = least.min(*mark);
+            *mark = least;
+        }
+        Self { known }
+    }
+
+    /// Whether a later start began without knowing of this record.
+    fn disown(&self, mark: Mark) -> bool {
+        let later = self.known.partition_point(|&(epoch, _)| epoch <= mark.epoch);
+        self.known.get(later).is_some_and(|&(_, known)| known < mark)
     }
 }
 
@@ -164,10 +234,12 @@ impl Chain {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Recovery {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
-    device: Option<DeviceId>,
+    device: DeviceId,
+    beginnings: Beginnings,
     chain: Chain,
     epoch: u32,
     cameras: BTreeMap<Name, CameraCheckpoint>,
@@ -175,57 +247,78 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn segment(&mut self, number: u64, last: bool) {
+    fn new(disk: Arc<dyn Disk>, folder: PathBuf, device: DeviceId) -> Self {
+        let (chain, cameras, segments) = (Chain::default(), BTreeMap::new(), VecDeque::new());
+        Self { disk, folder, device, beginnings: Beginnings::default(), chain, epoch: 0, cameras, segments }
+    }
+
+    fn segment(&mut self, number: u64, last: bool) -> Result<(), OpenError> {
         let path = format::path(&self.folder, number, SEGMENT);
-        let bytes = match read_bounded(&path) {
+        let bytes = match read_patiently(self.disk.as_ref(), &path, SEGMENT_BYTES_READ) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(case = "H", path = %path.display(), %error, "a spool segment cannot be read");
-                return;
+                return Ok(());
             }
         };
         let found = scan(&bytes);
-        if let Some(owner) = foreign(&found, self.device.as_ref()) {
+        if let Some(owner) = foreign(&found, &self.device) {
             tracing::error!(case = "F", path = %path.display(), %owner, "a spool segment belongs to another device");
             self.set_aside(number);
-            return;
+            return Ok(());
         }
-        let length = if last { self.cut(&path, &bytes, &found) } else { found.whole };
+        // Every segment may end in a batch that failed; one that was committed and rotted leaves a gap before the next segment.
+        let disowned = found.items.iter().find(|located| match &located.item {
+            Item::Record { id, .. } => self.beginnings.disown(id.mark()),
+            _ => false,
+        });
+        if disowned.is_some() {
+            tracing::warn!(case = "N", path = %path.display(), "a batch that failed came back after its files were read again; it is left out");
+        }
+        let length = committed(&found).min(disowned.map_or(usize::MAX, |located| located.range.start));
         if length == 0 {
             if !bytes.is_empty() {
                 tracing::warn!(case = "E", path = %path.display(), "a spool segment holds nothing whole");
             }
             self.set_aside(number);
-            return;
+            return Ok(());
         }
-        self.take(number, &path, &bytes[..length], &found);
+        if last {
+            self.cut(&path, &bytes, length)?;
+        }
+        self.take(number, &path, &bytes[..length], &found)
     }
 
-    /// Cases B and C: where the last segment's last whole batch ends; the file is cut there and flushed, because what is about to be
-    /// sent may so far exist in the system's memory only.
-    fn cut(&self, path: &Path, bytes: &[u8], found: &Scan) -> usize {
-        let length = committed(found);
+    /// Cases B, C and I: the last segment is written anew up to the end of its last whole batch. What is about to be sent may so far
+    /// exist in the system's memory only, and where a flush has failed before, another one proves nothing; new bytes do.
+    fn cut(&self, path: &Path, bytes: &[u8], length: usize) -> Result<(), OpenError> {
         if length < bytes.len() {
             tracing::warn!(case = "B", path = %path.display(), cut = bytes.len() - length, "the spool ends in an unfinished batch; its files are read again");
         }
-        let flush = || {
-            let file = OpenOptions::new().write(true).open(path)?;
-            if length < bytes.len() {
-                file.set_len(length as u64)?;
+        let written = match replace(self.disk.as_ref(), path, &bytes[..length]) {
+            // No room for a copy: the file itself is cut and flushed, which is as good unless a flush failed before.
+            Err(error) if error.untouched && error.source.kind() == io::ErrorKind::StorageFull => {
+                let cut = |file: Box<dyn DiskFile>| {
+                    if length < bytes.len() {
+                        file.set_len(length as u64)?;
+                    }
+                    file.sync()
+                };
+                self.disk.edit(path).and_then(cut)
             }
-            file.sync_all()
+            written => written.map_err(|error| error.source),
         };
-        if let Err(error) = flush() {
-            tracing::error!(path = %path.display(), %error, "the end of the spool could not be flushed");
-        }
-        length
+        written.map_err(|source| OpenError::Folder { path: path.to_path_buf(), source })
     }
 
     /// Takes a segment over; rewrites it where something is missing (case D).
-    fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) {
+    fn take(&mut self, number: u64, path: &Path, bytes: &[u8], found: &Scan) -> Result<(), OpenError> {
         let after = self.chain.last;
         let mut whole = Vec::with_capacity(bytes.len());
-        let (mut records, mut lost) = (0, 0);
+        let (mut windows, mut lost, mut records) = (0, 0, 0);
+        let mut graves = true;
+        let mut head_epoch = 0;
+        let (mut present, mut unwritten) = (Mark::default(), 0);
         let mut first_after = None;
         for located in &found.items {
             if located.range.end > bytes.len() {
@@ -233,22 +326,33 @@ impl Recovery {
             }
             let tombstones = match &located.item {
                 Item::Head(head) => {
+                    head_epoch = head.epoch;
                     self.epoch = self.epoch.max(head.epoch);
                     first_after.get_or_insert(head.after);
                     self.chain.advance(head.after, None).into_iter().collect()
                 }
-                Item::Record { id, previous, from, to } => {
+                Item::Record { id, previous, from, to, grave } => {
                     self.epoch = self.epoch.max(id.epoch);
                     records += 1;
+                    present = present.max(id.mark());
+                    graves &= *grave;
+                    // Case G: what stands there twice is sent once.
+                    if self.chain.last.is_none_or(|last| id.mark() > last) {
+                        windows += id.last - id.first + 1;
+                    }
                     self.chain.record(*id, *previous, *from, *to)
                 }
                 Item::Checkpoint(checkpoint) => {
-                    self.remember(checkpoint);
+                    // A batch whose flush failed may be found all the same, with a segment after it that was begun without it.
+                    let last = self.chain.last.unwrap_or_default();
+                    if head_epoch != last.epoch || checkpoint.through >= last {
+                        self.remember(checkpoint);
+                    }
                     self.chain.advance(checkpoint.through, None).into_iter().collect()
                 }
             };
             for tombstone in &tombstones {
-                records += 1;
+                windows += tombstone.id.last - tombstone.id.first + 1;
                 lost += tombstone.id.last - tombstone.id.first + 1;
                 tracing::error!(case = "D", path = %path.display(), epoch = tombstone.id.epoch, first = tombstone.id.first,
                     last = tombstone.id.last, "windows are lost to damage in the spool; a tombstone stands for them");
@@ -267,13 +371,53 @@ impl Recovery {
                 Ok(()) => length = whole.len() as u64,
                 // The reader meets the same damage and says so; the aggregator is told of the gap by the uplink.
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "a damaged spool segment could not be rewritten")
+                    tracing::error!(path = %path.display(), %error, "a damaged spool segment could not be rewritten");
+                    // A full disk may be emptied by delivering; any other may be better at the next attempt.
+                    if error.kind() != io::ErrorKind::StorageFull {
+                        return Err(OpenError::Folder { path: path.to_path_buf(), source: error });
+                    }
+                    // Without its tombstone the segment ends where its records do; the uplink says what is missing before the next one.
+                    unwritten = lost;
                 }
             }
         }
-        let last = self.chain.last.unwrap_or_default();
         let after = after.or(first_after).unwrap_or_default();
-        self.segments.push_back(Segment { number, length, after, last, records });
+        let last = if unwritten == 0 { self.chain.last.unwrap_or_default() } else { present.max(after) };
+        let windows = windows - unwritten;
+        let level = if graves && records > 0 { Segment::GRAVE } else { Segment::level_of(windows, records) };
+        self.segments.push_back(Segment { number, version: 0, length, after, last, windows, level, finest: false });
+        Ok(())
+    }
+
+    /// Gives the records that an aggregator beyond their epoch has not counted numbers of the new epoch, segment by segment and each in
+    /// one step, so that it goes on where it stopped if it is interrupted. Returns the last number given.
+    fn renumber(&mut self, rebase: &Rebase, epoch: u32, previous: Mark) -> io::Result<u64> {
+        let mut sequence = 0;
+        let (mut moved, mut uncertain) = (0, 0);
+        for segment in &mut self.segments {
+            let path = format::path(&self.folder, segment.number, SEGMENT);
+            let bytes = self.disk.read(&path, SEGMENT_BYTES_READ)?;
+            let bytes = bytes.get(..usize::try_from(segment.length).unwrap_or(usize::MAX)).unwrap_or(&bytes);
+            let before = if sequence == 0 { previous } else { Mark { epoch, sequence } };
+            let mut renumbering =
+                Renumbering { epoch, previous, sequence, moved: 0, uncertain: 0, last: segment.after };
+            let Some(whole) = renumbering.segment(bytes, rebase, before).map_err(io::Error::other)? else { continue };
+            replace(self.disk.as_ref(), &path, &whole).map_err(|error| error.source)?;
+            segment.length = whole.len() as u64;
+            segment.last = renumbering.last;
+            (sequence, moved, uncertain) =
+                (renumbering.sequence, moved + renumbering.moved, uncertain + renumbering.uncertain);
+        }
+        // Segments know their limits by their neighbours.
+        let mut after = self.segments.front().map_or(previous, |segment| segment.after);
+        for segment in &mut self.segments {
+            segment.after = after;
+            segment.last = segment.last.max(after);
+            after = segment.last;
+        }
+        tracing::warn!(case = "K", floor = %rebase.floor, epoch, moved, uncertain,
+            "the aggregator was beyond the epoch of these windows: those not counted are sent again as new, the uncertain ones are given up");
+        Ok(sequence)
     }
 
     fn remember(&mut self, checkpoint: &Checkpoint) {
@@ -287,26 +431,25 @@ impl Recovery {
     }
 
     fn rewrite(&self, number: u64, path: &Path, whole: &[u8]) -> io::Result<()> {
-        fs::copy(path, format::path(&self.folder, number, DAMAGED))?;
-        let temporary = format::path(&self.folder, number, "tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(whole)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(&self.folder)?.sync_all()
+        let damaged = self.disk.read(path, SEGMENT_BYTES_READ)?;
+        // The copy is for people; without it the repair still stands.
+        if let Err(error) = replace(self.disk.as_ref(), &format::path(&self.folder, number, DAMAGED), &damaged) {
+            tracing::warn!(path = %path.display(), error = %error.source, "a damaged segment could not be kept aside");
+        }
+        replace(self.disk.as_ref(), path, whole).map_err(|error| error.source)
     }
 
     fn set_aside(&self, number: u64) {
         let from = format::path(&self.folder, number, SEGMENT);
-        if let Err(error) = fs::rename(&from, format::path(&self.folder, number, DAMAGED)) {
+        if let Err(error) = self.disk.rename(&from, &format::path(&self.folder, number, DAMAGED)) {
             tracing::error!(path = %from.display(), %error, "a spool segment could not be set aside");
         }
     }
 }
 
-fn foreign<'a>(found: &'a Scan, device: Option<&DeviceId>) -> Option<&'a DeviceId> {
+fn foreign<'a>(found: &'a Scan, device: &DeviceId) -> Option<&'a DeviceId> {
     found.items.iter().find_map(|located| match &located.item {
-        Item::Head(Head { device: owner, .. }) if Some(owner) != device => Some(owner),
+        Item::Head(Head { device: owner, .. }) if owner != device => Some(owner),
         _ => None,
     })
 }
@@ -344,14 +487,6 @@ fn committed(found: &Scan) -> usize {
         }
     }
     if newest.1 { newest.0 } else { before }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let length = fs::metadata(path)?.len();
-    if length > SEGMENT_BYTES_READ {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{length} bytes")));
-    }
-    fs::read(path)
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub enum Item {
         from: UnixMillis,
         /// Last instant it speaks of.
         to: UnixMillis,
+        /// It is a tombstone.
+        grave: bool,
     },
     /// The commit of the batch before it.
     Checkpoint(Checkpoint),
@@ -77,11 +79,11 @@ fn item_at(bytes: &[u8]) -> Option<(Item, usize)> {
     let item = match frame.kind {
         Kind::Record => {
             let record = Record::parse(frame).ok()?;
-            let (from, to) = match &record.body {
-                Body::Summary(summary) => (summary.window.start, summary.window.end()),
-                Body::Tombstone(tombstone) => (tombstone.from, tombstone.to),
+            let (from, to, grave) = match &record.body {
+                Body::Summary(summary) => (summary.window.start, summary.window.end(), false),
+                Body::Tombstone(tombstone) => (tombstone.from, tombstone.to, true),
             };
-            Item::Record { id: record.id, previous: record.previous, from, to }
+            Item::Record { id: record.id, previous: record.previous, from, to, grave }
         }
         Kind::Checkpoint => Item::Checkpoint(payload(frame)?),
         Kind::Segment => Item::Head(payload(frame)?),

@@ -79,7 +79,11 @@ fn delivered(shared: &Arc<Shared>) -> (Vec<i64>, u64) {
 
 fn segments(state_dir: &Path) -> Vec<PathBuf> {
     let folder = state_dir.join(super::super::FOLDER);
-    numbers(&folder, SEGMENT).expect("listed").into_iter().map(|n| format::path(&folder, n, SEGMENT)).collect()
+    numbers(&SystemDisk, &folder, SEGMENT)
+        .expect("listed")
+        .into_iter()
+        .map(|n| format::path(&folder, n, SEGMENT))
+        .collect()
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn a_flipped_bit_anywhere_loses_at_most_its_batch_and_is_accounted_for() {
             assert_eq!(position(&spool.writer), Some(4), "flipped at {at}");
             assert_eq!(minutes.len() as u64 + lost, 4, "flipped at {at}");
             assert!(minutes.len() >= 3, "flipped at {at}");
-            let damaged = numbers(&spool_folder, DAMAGED).expect("listed");
+            let damaged = numbers(&SystemDisk, &spool_folder, DAMAGED).expect("listed");
             assert_eq!(damaged.len(), 1, "flipped at {at}");
         } else {
             assert_eq!((minutes, lost), (vec![1, 2, 3], 0), "flipped at {at}");
@@ -243,32 +247,26 @@ fn case_f_a_segment_of_another_device_is_not_delivered_in_our_name() {
 }
 
 #[test]
-fn a_full_spool_refuses_drops_nothing_and_takes_up_again_after_acknowledgement() {
+fn a_full_spool_gives_up_the_oldest_with_a_tombstone_and_never_refuses() {
     let folder = tempfile::tempdir().expect("folder");
     let mut spool = open(settings(folder.path(), super::super::MIN_BYTES), CLOCK).expect("opens");
-    let mut minute = 0;
-    let full = loop {
+    for minute in 0..400 {
         let mut camera = checkpoint(minute, None);
         camera.state = Some(minute.to_le_bytes().repeat(1_000));
-        match spool.writer.append(&[body(minute)], vec![camera]) {
-            Ok(()) => minute += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(full, AppendError::Full { .. }), "{full}");
-    assert!(spool.shared.bytes() <= super::super::MIN_BYTES);
-    let mut camera = checkpoint(minute, None);
-    camera.state = Some(vec![0; 9_000]);
-    let again = spool.writer.append(&[body(minute)], vec![camera]);
-    assert!(matches!(again, Err(AppendError::Full { .. })), "{again:?}");
-    assert_eq!(delivered(&spool.shared), ((0..minute).collect(), 0));
-    let everything = Mark { epoch: spool.writer.epoch(), sequence: u64::try_from(minute).expect("positive") };
+        spool.writer.append(&[body(minute)], vec![camera]).expect("always takes it");
+        assert!(spool.shared.bytes() <= super::super::MIN_BYTES);
+    }
+    let (windows, lost) = delivered(&spool.shared);
+    assert!(!windows.is_empty());
+    let everything = Mark { epoch: spool.writer.epoch(), sequence: 400 };
+    assert_eq!(spool.shared.pending(), 400, "merged, lost or whole: all of them are accounted for");
+    assert_eq!(lost, spool.shared.relief().buried.load(std::sync::atomic::Ordering::Relaxed));
     spool.shared.acknowledge(everything);
-    append(&mut spool.writer, minute);
-    assert_eq!(delivered(&spool.shared), (vec![minute], 0));
+    append(&mut spool.writer, 400);
+    assert_eq!(delivered(&spool.shared), (vec![400], 0));
     drop(spool);
     let spool = open(settings(folder.path(), super::super::MIN_BYTES), CLOCK).expect("opens again");
-    assert_eq!(position(&spool.writer), Some(minute));
+    assert_eq!(position(&spool.writer), Some(400));
 }
 
 #[test]

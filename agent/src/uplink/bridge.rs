@@ -5,16 +5,26 @@
 
 use driftglass_protocol::session::chain::{Verdict, judge};
 use driftglass_protocol::unit::UnixMillis;
-use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, TombstoneCause};
+use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, TombstoneCause, parse_frame};
+
+use crate::spool::Stored;
 
 /// The tombstone to send before (or, for a tombstone that reaches back behind the mark, instead of) the stored record; `None` where
 /// the record continues the mark.
 #[must_use]
-pub(super) fn bridge(mark: Mark, id: RecordId, previous: Mark) -> Option<Record<'static>> {
+pub(super) fn bridge(mark: Mark, stored: &Stored<'_>) -> Option<Record<'static>> {
+    let (id, previous) = (stored.id, stored.previous);
+    let mut tombstone = Tombstone { cause: TombstoneCause::Forgotten, from: UnixMillis(0), to: UnixMillis(0) };
     let (id, previous) = match judge(mark, id, previous) {
         Verdict::Accept | Verdict::Duplicate => return None,
-        // Only a tombstone spans several numbers, so nothing but its own range is lost.
-        Verdict::Overlap => (RecordId { first: mark.sequence + 1, ..id }, previous),
+        // What was offered once is never merged, so this is a tombstone put in the place of records of which some had arrived.
+        Verdict::Overlap => {
+            let record = parse_frame(stored.frame).ok().and_then(|frame| Record::parse(frame).ok());
+            if let Some(Record { body: Body::Tombstone(kept), .. }) = record {
+                tombstone = kept;
+            }
+            (RecordId { first: mark.sequence + 1, ..id }, previous)
+        }
         Verdict::Gap if id.epoch == mark.epoch => {
             (RecordId { epoch: id.epoch, first: mark.sequence + 1, last: id.first.saturating_sub(1) }, previous)
         }
@@ -24,7 +34,6 @@ pub(super) fn bridge(mark: Mark, id: RecordId, previous: Mark) -> Option<Record<
             (RecordId { epoch: previous.epoch, first, last: previous.sequence.max(first) }, mark)
         }
     };
-    let tombstone = Tombstone { cause: TombstoneCause::Damaged, from: UnixMillis(0), to: UnixMillis(0) };
     Some(Record { id, previous, body: Body::Tombstone(tombstone) })
 }
 
@@ -44,7 +53,7 @@ mod tests {
             let previous = Mark { epoch: previous.0, sequence: previous.1 };
             prop_assume!(id.mark() > mark && previous.epoch < id.epoch);
             for _ in 0..3 {
-                let Some(tombstone) = bridge(mark, id, previous) else {
+                let Some(tombstone) = bridge(mark, &Stored { id, previous, frame: &[] }) else {
                     prop_assert!(matches!(judge(mark, id, previous), Verdict::Accept | Verdict::Duplicate));
                     return Ok(());
                 };

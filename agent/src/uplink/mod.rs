@@ -2,20 +2,21 @@
 //!
 //! Must hold: a record leaves the spool only by an aggregator's acknowledgement; every wait is bounded; every end of a session leads
 //! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]). No refusal and no clock makes
-//! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again.
+//! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again. What is said and
+//! decided ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
 //!
 //! Deliberately absent: TLS over TCP where UDP is blocked, and the second stream for configuration.
 
 pub mod backoff;
 mod bridge;
 mod connect;
+mod exchange;
 mod floor;
 mod identity;
 pub mod renewal;
 mod session;
 mod trust;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,13 +28,14 @@ use driftglass_protocol::wire::Mark;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::spool::{ReadError, Reader, Shared, raise_epoch};
+use crate::spool::{ReadError, Reader, Shared};
 use backoff::Backoff;
 pub use connect::{ALPN, ConnectError, Connector, Credentials, Target, connect_to_enrol};
+pub use exchange::{Ended, Exchange, Received};
 pub use floor::TimeFloor;
 use identity::{close, heal, renew_in_time, show_expiry, take_up};
 use renewal::Keeper;
-use session::{Ended, Session};
+use session::Session;
 
 /// Least wait after another instance of this device took over.
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
@@ -93,8 +95,6 @@ pub struct Speaker {
     pub instance: u64,
     /// Version of the agent, for people.
     pub version: &'static str,
-    /// Where the epoch is stored.
-    pub state_dir: PathBuf,
 }
 
 impl Speaker {
@@ -179,13 +179,8 @@ pub async fn run(
             }
             Ok((endpoint, connection)) => {
                 tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
-                let mut session = Session {
-                    sender: &mut sender,
-                    reader: &mut reader,
-                    spool,
-                    counters: surroundings.counters,
-                    keeper,
-                };
+                let exchange = Exchange { sender: &mut sender, reader: &mut reader, spool, counters };
+                let mut session = Session { exchange, keeper };
                 let hello = speaker.hello((surroundings.clock)());
                 let ended = {
                     let drive = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone());
@@ -205,24 +200,10 @@ pub async fn run(
                 sender.handle_disconnected();
                 surroundings.counters.connected.store(false, Ordering::Relaxed);
                 close(&endpoint, &connection).await;
-                match ended {
-                    Ended::Stopped => return Ok(()),
-                    Ended::Spool(error) => return Err(error.into()),
-                    Ended::Sender(SenderError::Behind { mark, .. }) => return Err(behind(speaker, mark)),
-                    Ended::Refused(refuse) => {
-                        surroundings.counters.refused.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
-                            what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
-                        if refuse.reason == RefuseReason::StaleEpoch {
-                            return Err(behind(speaker, refuse.expected_after));
-                        }
-                        wait = match (refuse.retry_after_s, refuse.reason) {
-                            (0, RefuseReason::Superseded) => Some(SUPERSEDED_WAIT),
-                            (0, _) => None,
-                            (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
-                        };
-                    }
-                    other => tracing::warn!(reason = %other, "the session ended"),
+                match follow(ended, spool, counters) {
+                    Next::Stop => return Ok(()),
+                    Next::Restart(fatal) => return Err(fatal),
+                    Next::Again { least } => wait = least,
                 }
             }
         }
@@ -246,8 +227,51 @@ pub async fn run(
     }
 }
 
-fn behind(speaker: &Speaker, mark: Mark) -> Fatal {
-    if let Err(error) = raise_epoch(&speaker.state_dir, mark.epoch) {
+/// What follows the end of a session.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing: the agent stops.
+    Stop,
+    /// Only a new start of the agent can heal it.
+    Restart(Fatal),
+    /// Another attempt, after the jittered delay and at least this.
+    Again {
+        /// The least wait.
+        least: Option<Duration>,
+    },
+}
+
+/// Decides what follows the end of a session, and notes what the next start has to know.
+#[must_use]
+pub fn follow(ended: Ended, spool: &Shared, counters: &Counters) -> Next {
+    match ended {
+        Ended::Stopped => Next::Stop,
+        // Reading cannot be healed here; noting a claim can.
+        Ended::Spool(error @ (ReadError::Disk { .. } | ReadError::Damaged { .. })) => Next::Restart(error.into()),
+        Ended::Sender(SenderError::Behind { mark, .. }) => Next::Restart(behind(spool, mark)),
+        Ended::Refused(refuse) => {
+            counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(reason = refuse.reason.name(), expected_after = %refuse.expected_after, retry_after_s = refuse.retry_after_s,
+                what_to_do = what_to_do(refuse.reason), "the aggregator refused the session");
+            if refuse.reason == RefuseReason::StaleEpoch {
+                return Next::Restart(behind(spool, refuse.expected_after));
+            }
+            let least = match (refuse.retry_after_s, refuse.reason) {
+                (0, RefuseReason::Superseded | RefuseReason::Cloned) => Some(SUPERSEDED_WAIT),
+                (0, _) => None,
+                (seconds, _) => Some(Duration::from_secs(u64::from(seconds.min(3600)))),
+            };
+            Next::Again { least }
+        }
+        other => {
+            tracing::warn!(reason = %other, "the session ended");
+            Next::Again { least: None }
+        }
+    }
+}
+
+fn behind(spool: &Shared, mark: Mark) -> Fatal {
+    if let Err(error) = spool.fall_behind(mark) {
         tracing::error!(%error, "the aggregator's epoch could not be noted");
     }
     Fatal::Behind { mark }
@@ -272,6 +296,9 @@ const fn what_to_do(reason: RefuseReason) -> &'static str {
             "create a token for this device on the aggregator and enrol it again (driftglass-agent enroll); the spool keeps the windows"
         }
         RefuseReason::Expired => "nothing: the agent renews the certificate, which its key still entitles it to",
+        RefuseReason::Cloned => {
+            "find the second machine that runs a copy of this one's state folder: give it a folder and an identity of its own"
+        }
         RefuseReason::Superseded => "find the second machine with this device's identity: one of them needs its own",
     }
 }

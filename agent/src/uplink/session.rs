@@ -1,65 +1,22 @@
-//! One session over one connection: the protocol's `Sender` driven by a stream.
+//! One session over one connection: the exchange driven by a stream.
 
-use std::fmt;
-use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use driftglass_protocol::limit::FRAME_BYTES;
-use driftglass_protocol::session::{Acknowledge, Hello, MessageError, Refuse, Sender, SenderError, Welcome};
-use driftglass_protocol::unit::UnixMillis;
-use driftglass_protocol::wire::{FrameError, Kind, RecordId, parse_frame};
+use driftglass_protocol::session::Hello;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Counters;
 use super::backoff::Backoff;
-use super::bridge::bridge;
+use super::exchange::{ANSWER, Ended, Exchange};
 use super::renewal::Keeper;
-use crate::spool::{ReadError, Reader, Shared};
 
-/// Longest wait for an answer: the welcome, or an acknowledgement while records are in flight.
-const ANSWER: Duration = Duration::from_secs(60);
 /// Longest wait for the connection to take one frame.
 const SEND: Duration = Duration::from_secs(60);
 
-/// Why a session ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    Stopped,
-    Spool(ReadError),
-    Sender(SenderError),
-    Refused(Refuse),
-    Stream(String),
-    Frame(FrameError),
-    Message(MessageError),
-    Unexpected(Kind),
-    Silent,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopped => f.write_str("the agent stops"),
-            Self::Spool(error) => error.fmt(f),
-            Self::Sender(error) => error.fmt(f),
-            Self::Refused(refuse) => write!(f, "refused: {}", refuse.reason.name()),
-            Self::Stream(error) => write!(f, "the connection is gone: {error}"),
-            Self::Frame(error) => write!(f, "the aggregator sent a malformed frame: {error}"),
-            Self::Message(error) => write!(f, "the aggregator sent a malformed message: {error}"),
-            Self::Unexpected(kind) => write!(f, "the aggregator sent a {kind:?}, which is not its to send"),
-            Self::Silent => write!(f, "the aggregator gave no answer for {} s", ANSWER.as_secs()),
-        }
-    }
-}
-
-/// What a session works on.
+/// A session on its connection.
 pub(super) struct Session<'a> {
-    pub(super) sender: &'a mut Sender,
-    pub(super) reader: &'a mut Reader,
-    pub(super) spool: &'a Arc<Shared>,
-    pub(super) counters: &'a Counters,
+    pub(super) exchange: Exchange<'a>,
     pub(super) keeper: Option<&'a dyn Keeper>,
 }
 
@@ -92,25 +49,33 @@ impl Session<'_> {
         let mut frame = vec![0; FRAME_BYTES];
         let length = hello.write(&mut frame).map_err(Ended::Frame)?;
         transmit(&mut send, &frame[..length]).await?;
-        self.sender.handle_connected();
+        self.exchange.sender.handle_connected();
         let mut inbox = Vec::new();
         let mut chunk = [0; 2048];
         let mut deadline = Some(Instant::now() + ANSWER);
         loop {
-            let idle = self.sender.in_flight() == 0;
+            let idle = self.exchange.sender.in_flight() == 0;
             self.transmit_all(&mut send, &mut frame).await?;
-            if idle && self.sender.in_flight() > 0 {
+            if idle && self.exchange.sender.in_flight() > 0 {
                 deadline = Some(Instant::now() + ANSWER);
             }
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                () = self.spool.appended() => {}
+                () = self.exchange.spool.appended() => {}
                 () = expired(deadline) => return Err(Ended::Silent),
                 read = receive.read(&mut chunk) => match read {
                     Ok(Some(count)) => {
                         inbox.extend_from_slice(&chunk[..count]);
-                        if self.receive_all(&mut inbox, hello.clock, backoff)? {
-                            deadline = (self.sender.in_flight() > 0).then(|| Instant::now() + ANSWER);
+                        let received = self.exchange.receive(&mut inbox)?;
+                        if let Some(clock) = received.welcomed {
+                            backoff.reset();
+                            self.exchange.counters.clock_offset.set(hello.clock.0.saturating_sub(clock.0));
+                            if let Some(keeper) = self.keeper {
+                                keeper.learn(clock);
+                            }
+                        }
+                        if received.anything {
+                            deadline = (self.exchange.sender.in_flight() > 0).then(|| Instant::now() + ANSWER);
                         }
                     }
                     Ok(None) => return Err(Ended::Stream("closed by the aggregator".into())),
@@ -122,64 +87,10 @@ impl Session<'_> {
 
     /// Sends as much as the sender allows and the spool has.
     async fn transmit_all(&mut self, send: &mut quinn::SendStream, frame: &mut [u8]) -> Result<(), Ended> {
-        while let Some(mark) = self.sender.poll_transmit() {
-            let Some(stored) = self.reader.next_after(mark).map_err(Ended::Spool)? else { return Ok(()) };
-            let id = match bridge(mark, stored.id, stored.previous) {
-                None => {
-                    transmit(send, stored.frame).await?;
-                    stored.id
-                }
-                Some(tombstone) => {
-                    let RecordId { epoch, first, last } = tombstone.id;
-                    tracing::warn!(%mark, epoch, first, last, "the aggregator lacks records that are gone; a tombstone is sent for them");
-                    let length = tombstone.write(frame).map_err(Ended::Frame)?;
-                    transmit(send, &frame[..length]).await?;
-                    tombstone.id
-                }
-            };
-            self.sender.handle_sent(id).map_err(Ended::Sender)?;
-            self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        while let Some(length) = self.exchange.transmit(frame)? {
+            transmit(send, frame.get(..length).unwrap_or_default()).await?;
         }
         Ok(())
-    }
-
-    /// Handles every whole frame in the inbox; true where there was one. The hello was said at `said_at`.
-    fn receive_all(&mut self, inbox: &mut Vec<u8>, said_at: UnixMillis, backoff: &mut Backoff) -> Result<bool, Ended> {
-        let mut used = 0;
-        while let Some(rest) = inbox.get(used..).filter(|rest| !rest.is_empty()) {
-            let frame = match parse_frame(rest) {
-                Ok(frame) => frame,
-                Err(FrameError::Incomplete { .. }) => break,
-                Err(error) => return Err(Ended::Frame(error)),
-            };
-            used += frame.length;
-            match frame.kind {
-                Kind::Welcome => {
-                    let welcome = Welcome::parse(frame).map_err(Ended::Message)?;
-                    self.sender.handle_welcome(welcome).map_err(Ended::Sender)?;
-                    self.spool.acknowledge(welcome.mark);
-                    self.counters.connected.store(true, Ordering::Relaxed);
-                    backoff.reset();
-                    self.counters.clock_offset.set(said_at.0.saturating_sub(welcome.clock.0));
-                    if let Some(keeper) = self.keeper {
-                        keeper.learn(welcome.clock);
-                    }
-                    tracing::info!(mark = %welcome.mark, pending = self.spool.pending(), "the aggregator welcomes this device");
-                }
-                Kind::Acknowledge => {
-                    let before = self.sender.in_flight();
-                    let acknowledge = Acknowledge::parse(frame).map_err(Ended::Message)?;
-                    let mark = self.sender.handle_acknowledge(acknowledge).map_err(Ended::Sender)?;
-                    let count = before.saturating_sub(self.sender.in_flight());
-                    self.counters.acknowledged.fetch_add(count as u64, Ordering::Relaxed);
-                    self.spool.acknowledge(mark);
-                }
-                Kind::Refuse => return Err(Ended::Refused(Refuse::parse(frame).map_err(Ended::Message)?)),
-                other => return Err(Ended::Unexpected(other)),
-            }
-        }
-        inbox.drain(..used);
-        Ok(used > 0)
     }
 }
 
@@ -194,6 +105,6 @@ async fn transmit(send: &mut quinn::SendStream, bytes: &[u8]) -> Result<(), Ende
 async fn expired(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
+        None => std::future::pending().await,
     }
 }

@@ -52,14 +52,8 @@ struct Uplink {
 }
 
 impl Uplink {
-    fn new(opened: &spool::Opened, folder: &Path) -> Self {
-        let speaker = Speaker {
-            device: device(),
-            epoch: opened.writer.epoch(),
-            instance: 1,
-            version: "test",
-            state_dir: folder.into(),
-        };
+    fn new(opened: &spool::Opened) -> Self {
+        let speaker = Speaker { device: device(), epoch: opened.writer.epoch(), instance: 1, version: "test" };
         Self { shared: Arc::clone(&opened.shared), counters: Counters::default(), speaker }
     }
 
@@ -96,7 +90,7 @@ fn whatever_the_aggregator_does_every_record_is_counted_once_and_in_order() {
         let issuer = authority();
         let endpoint = server(&issuer);
         let port = endpoint.local_addr().expect("address").port();
-        let uplink = Uplink::new(&opened, folder.path());
+        let uplink = Uplink::new(&opened);
         let ledger = Ledger::default();
         let aggregator = async {
             let manners = [
@@ -133,7 +127,7 @@ fn records_of_earlier_starts_come_first_and_an_aggregator_that_forgot_is_told_wh
         let issuer = authority();
         let endpoint = server(&issuer);
         let port = endpoint.local_addr().expect("address").port();
-        let uplink = Uplink::new(&opened, folder.path());
+        let uplink = Uplink::new(&opened);
         let ledger = Ledger::default();
         let aggregator = async { serve(endpoint.accept().await.expect("incoming"), &ledger, Manner::Honest, 1).await };
         let (ended, ()) = tokio::join!(uplink.drain(connector(&issuer, port)), aggregator);
@@ -151,7 +145,7 @@ fn an_aggregator_ahead_of_this_agent_ends_the_uplink_and_raises_the_next_epoch()
         let issuer = authority();
         let endpoint = server(&issuer);
         let port = endpoint.local_addr().expect("address").port();
-        let uplink = Uplink::new(&opened, folder.path());
+        let uplink = Uplink::new(&opened);
         let ahead = opened.writer.epoch() + 500;
         let (_stop, stopping) = watch::channel(false);
         let mut random = || 0;

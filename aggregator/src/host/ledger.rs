@@ -2,10 +2,10 @@
 
 use driftglass_protocol::id::DeviceId;
 use driftglass_protocol::session::Hello;
-use driftglass_protocol::wire::Mark;
 
 use crate::ingest::{Ledger, LedgerError};
 use crate::ledger::Outcome;
+use crate::store::{Greeting, Standing};
 use crate::writer::{Ticket, Writer};
 
 /// A record in the writer's queue.
@@ -23,13 +23,17 @@ impl Future for Submitted {
 impl Ledger for Writer {
     type Ticket = Submitted;
 
-    async fn greet(&self, hello: Hello) -> Result<Mark, LedgerError> {
-        let device = hello.device.clone();
+    async fn greet(&self, hello: Hello) -> Result<Greeting, LedgerError> {
+        let (device, epoch) = (hello.device.clone(), hello.epoch);
         let greeting = self.hello(hello).await.map_err(|_| LedgerError)?;
-        if greeting.cloned {
-            tracing::warn!(%device, "another instance of this device has greeted in the same epoch: one of the two is a copy");
+        match greeting.standing {
+            Standing::Welcome => {}
+            Standing::Cloned => tracing::error!(%device, epoch,
+                "two living instances of this device speak in one epoch: one of the two is a copy, and the later one is kept out"),
+            Standing::Spent => tracing::warn!(%device, epoch,
+                "this device speaks in an epoch that belonged to another start of it: its state was restored, and it is asked for a new epoch"),
         }
-        Ok(greeting.mark)
+        Ok(greeting)
     }
 
     async fn submit(&self, device: &DeviceId, frame: Vec<u8>) -> Result<Submitted, LedgerError> {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::splitter::{FrameSplitter, Located};
 use super::{IN_FLIGHT, Rejection};
 use crate::ledger::Outcome;
+use crate::store::{Greeting, Standing};
 
 /// How long a new connection may take to greet.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// When an agent that is turned away because the aggregator stops or cannot store should try again.
 const RETRY_AFTER_S: u32 = 5;
+/// When a copy of a device may ask again whether the other one is still about.
+const CLONE_RETRY_AFTER_S: u32 = 120;
 /// Room for any message of ours.
 const MESSAGE_BYTES: usize = 128;
 
@@ -38,8 +41,8 @@ pub trait Ledger: Sync {
     /// What becomes of a record, once that is durable. Answers arrive in the order of submission.
     type Ticket: Future<Output = Result<Outcome, LedgerError>> + Unpin + Send;
 
-    /// Notes a greeting and returns the device's mark.
-    fn greet(&self, hello: Hello) -> impl Future<Output = Result<Mark, LedgerError>> + Send;
+    /// Notes a greeting and returns the device's mark and whether it may go on.
+    fn greet(&self, hello: Hello) -> impl Future<Output = Result<Greeting, LedgerError>> + Send;
 
     /// Hands in a record. When this returns, the record has its place: records are judged in the order in which calls returned.
     fn submit(
@@ -207,10 +210,11 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
             Ok(Incoming::Hello(hello)) => {
                 let epoch = hello.epoch;
                 let greeted = self.peer.ledger.greet(hello).await;
-                self.mark = greeted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
-                if epoch < self.mark.epoch {
-                    let detail = format!("epoch {epoch} is older than {}, counted before", self.mark.epoch);
-                    return Err(rejected(RefuseReason::StaleEpoch, detail));
+                let greeting = greeted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
+                self.mark = greeting.mark;
+                if let Some(reason) = refusal(greeting, epoch) {
+                    let detail = format!("epoch {epoch}, counted up to {}: {:?}", self.mark, greeting.standing);
+                    return Err(rejected(reason, detail));
                 }
                 self.greeted = true;
                 let in_flight = u16::try_from(IN_FLIGHT).unwrap_or(u16::MAX);
@@ -304,7 +308,11 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
         if matches!(ended, Ended::Lost { .. }) {
             return ended;
         }
-        let retry_after_s = if reason == RefuseReason::Unavailable { RETRY_AFTER_S } else { 0 };
+        let retry_after_s = match reason {
+            RefuseReason::Unavailable => RETRY_AFTER_S,
+            RefuseReason::Cloned => CLONE_RETRY_AFTER_S,
+            _ => 0,
+        };
         let refuse = Refuse { reason, expected_after: self.mark, retry_after_s };
         // The agent learns more from a refusal than from a closed connection, and loses nothing without one.
         drop(self.send(|out| refuse.write(out)).await);
@@ -320,6 +328,17 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
             Ok(Err(error)) => Err(Ended::Lost { detail: error.to_string() }),
             Err(_) => Err(Ended::Lost { detail: "the agent does not read its acknowledgements".to_owned() }),
         }
+    }
+}
+
+/// Why a device that greets is turned away, where it is.
+#[must_use]
+pub const fn refusal(greeting: Greeting, epoch: u32) -> Option<RefuseReason> {
+    match greeting.standing {
+        Standing::Cloned => Some(RefuseReason::Cloned),
+        Standing::Spent => Some(RefuseReason::StaleEpoch),
+        Standing::Welcome if epoch < greeting.mark.epoch => Some(RefuseReason::StaleEpoch),
+        Standing::Welcome => None,
     }
 }
 

@@ -85,13 +85,54 @@ pub enum StoreError {
     },
 }
 
+/// How long the instance that owns an epoch may be silent before another one that claims it is no longer kept waiting; milliseconds.
+/// Longer than an agent's longest pause between two attempts, so that a living owner is always heard in it.
+pub const OWNER_SILENT_MS: u64 = 10 * 60 * 1000;
+
 /// What the store says to a device that greets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// Everything up to here is durable.
     pub mark: Mark,
-    /// Another instance has greeted in the same epoch: one of the two is a copy.
-    pub cloned: bool,
+    /// Whether it may go on.
+    pub standing: Standing,
+}
+
+/// Who greeted last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeted {
+    /// Its epoch.
+    pub epoch: u32,
+    /// The random number of its process.
+    pub instance: u64,
+    /// When something was last heard of it.
+    pub heard: UnixMillis,
+}
+
+/// Whether an instance may speak for its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    #[default]
+    Welcome,
+    /// Another living instance owns the epoch: one of the two is a copy, and the later one is kept out.
+    Cloned,
+    /// The epoch belonged to an instance that has been silent for long: a state folder was restored. It needs an epoch of its own.
+    Spent,
+}
+
+impl Standing {
+    /// An epoch is taken once and belongs to the process that took it: the first to greet in it. What another one numbers in it would be
+    /// taken for the first one's records, so nothing of it may be counted.
+    #[must_use]
+    pub const fn judge(before: Option<Greeted>, hello: &Hello, now: UnixMillis) -> Self {
+        match before {
+            Some(owner) if owner.epoch == hello.epoch && owner.instance != hello.instance => {
+                if now.since(owner.heard) < OWNER_SILENT_MS { Self::Cloned } else { Self::Spent }
+            }
+            _ => Self::Welcome,
+        }
+    }
 }
 
 /// One thing kept from before, handed out by [`Store::restore`].
@@ -133,7 +174,7 @@ pub trait Store {
 }
 
 /// Everything that happens within one transaction. Reads see what the same batch has written before.
-pub trait Batch: History<Error = StoreError> + Registry {
+pub trait Batch: History<Error = StoreError> {
     /// The mark of a device; the zero mark for one never heard of.
     ///
     /// # Errors

@@ -131,6 +131,7 @@ impl Writer {
     ) -> Result<(Self, JoinHandle<()>), StoreError>
     where
         S: Store + Send + 'static,
+        for<'a> S::Batch<'a>: Registry,
         D: Decide + Send + 'static,
         F: Fn() -> D + Send + 'static,
         C: Fn() -> UnixMillis + Send + 'static,

@@ -9,6 +9,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::Mark;
 
 use super::*;
+use crate::store::Standing;
 use crate::store::embedded::fixture::{Counting, Fault, Faulty, NOW, camera, device, frame, hello, id};
 use crate::store::embedded::{EmbeddedStore, Reader};
 
@@ -85,13 +86,19 @@ async fn duplicates_are_acknowledged_again_and_gaps_refused() {
     let stand = start(&folder, Settings::default());
     let gateway = device("gw");
     assert_eq!(stand.writer.mark(&gateway).await, Ok(NOTHING));
-    assert_eq!(stand.writer.hello(hello(&gateway, 1, 1)).await, Ok(Greeting { mark: NOTHING, cloned: false }));
+    assert_eq!(
+        stand.writer.hello(hello(&gateway, 1, 1)).await,
+        Ok(Greeting { mark: NOTHING, standing: Standing::Welcome })
+    );
     assert_eq!(submit(&stand.writer, &gateway, 1).await, Outcome::Accepted(at(1)));
     assert_eq!(submit(&stand.writer, &gateway, 1).await, Outcome::Duplicate(at(1)));
     let gap = Outcome::Refused { reason: RefuseReason::Gap, expected_after: at(1) };
     assert_eq!(submit(&stand.writer, &gateway, 3).await, gap);
     assert_eq!(stand.writer.mark(&gateway).await, Ok(at(1)));
-    assert_eq!(stand.writer.hello(hello(&gateway, 1, 2)).await, Ok(Greeting { mark: at(1), cloned: true }));
+    assert_eq!(
+        stand.writer.hello(hello(&gateway, 1, 2)).await,
+        Ok(Greeting { mark: at(1), standing: Standing::Cloned })
+    );
 }
 
 async fn nothing_is_acknowledged_and_all_goes_on_afterwards(fault: u8) {

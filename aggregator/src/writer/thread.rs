@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::group::{Command, Queued, gather};
 use super::{Progress, Settings};
 use crate::ledger::{Decide, Event, Outcome, enter};
-use crate::store::{Batch, Saved, Store, StoreError};
+use crate::store::{Batch, Registry, Saved, Store, StoreError};
 
 /// Windows and tombstones forgotten in one step.
 const FORGET_STEP: u32 = 512;
@@ -32,7 +32,11 @@ struct Done {
     accepted: u64,
 }
 
-impl<S: Store, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D, F, C> {
+impl<S, D: Decide, F: Fn() -> D, C: Fn() -> UnixMillis> WriterThread<S, D, F, C>
+where
+    S: Store + 'static,
+    for<'a> S::Batch<'a>: Registry,
+{
     pub(super) fn run(mut self) {
         while let Some(mut group) = gather(&self.commands, &self.settings) {
             match self.commit(&mut group) {

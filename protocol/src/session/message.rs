@@ -68,6 +68,8 @@ pub enum RefuseReason {
     Unregistered,
     /// The certificate has expired: it is still good for its own renewal, and for nothing else.
     Expired,
+    /// Another instance speaks in the same epoch: one of the two is a copy, and this one came later.
+    Cloned,
 }
 
 impl RefuseReason {
@@ -86,6 +88,7 @@ impl RefuseReason {
             Self::Revoked => "revoked",
             Self::Unregistered => "unregistered",
             Self::Expired => "expired",
+            Self::Cloned => "cloned",
         }
     }
 }

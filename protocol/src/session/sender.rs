@@ -65,6 +65,12 @@ impl Sender {
         self.acknowledged
     }
 
+    /// The last record handed to the connection, or what is acknowledged where there is none.
+    #[must_use]
+    pub fn last_sent(&self) -> Mark {
+        self.in_flight.back().copied().unwrap_or(self.acknowledged)
+    }
+
     /// Number of records sent and not yet acknowledged.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -97,9 +103,7 @@ impl Sender {
     #[must_use]
     pub fn poll_transmit(&self) -> Option<Mark> {
         match self.state {
-            State::Streaming { in_flight_max } if self.in_flight.len() < in_flight_max => {
-                Some(self.in_flight.back().copied().unwrap_or(self.acknowledged))
-            }
+            State::Streaming { in_flight_max } if self.in_flight.len() < in_flight_max => Some(self.last_sent()),
             _ => None,
         }
     }
@@ -124,8 +128,7 @@ impl Sender {
             return Err(SenderError::OutOfTurn);
         }
         let mark = acknowledge.mark;
-        let last_sent = self.in_flight.back().copied().unwrap_or(self.acknowledged);
-        if mark > last_sent {
+        if mark > self.last_sent() {
             return Err(SenderError::NeverSent { mark, acknowledged: self.acknowledged });
         }
         while self.in_flight.front().is_some_and(|&sent| sent <= mark) {

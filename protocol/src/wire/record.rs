@@ -48,6 +48,9 @@ pub enum TombstoneCause {
     SpoolFull,
     /// The stored bytes were damaged.
     Damaged,
+    /// Neither side holds them any more: the aggregator expects what it has let the agent delete, or it is uncertain whether they were
+    /// counted before a state folder was lost or restored.
+    Forgotten,
 }
 
 /// Stands in the sequence for windows that were lost, so that the loss is counted and shown.

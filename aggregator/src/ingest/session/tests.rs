@@ -15,6 +15,7 @@ use super::*;
 #[derive(Default)]
 struct HeldLedger {
     mark: Mark,
+    standing: Standing,
     held: Mutex<VecDeque<oneshot::Sender<Outcome>>>,
 }
 
@@ -29,8 +30,8 @@ impl Future for HeldTicket {
 
 impl Ledger for HeldLedger {
     type Ticket = HeldTicket;
-    async fn greet(&self, _: Hello) -> Result<Mark, LedgerError> {
-        Ok(self.mark)
+    async fn greet(&self, _: Hello) -> Result<Greeting, LedgerError> {
+        Ok(Greeting { mark: self.mark, standing: self.standing })
     }
     async fn submit(&self, _: &DeviceId, _: Vec<u8>) -> Result<HeldTicket, LedgerError> {
         let (sender, receiver) = oneshot::channel();
@@ -309,4 +310,18 @@ async fn a_stream_that_ends_inside_a_frame_is_a_lost_connection() {
     })
     .await;
     assert!(matches!(&ended, Ended::Lost { detail } if detail.contains("ends early")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn of_two_instances_in_one_epoch_the_later_is_refused_with_the_reason_that_says_what_to_do() {
+    for (standing, reason) in [(Standing::Cloned, RefuseReason::Cloned), (Standing::Spent, RefuseReason::StaleEpoch)] {
+        let ledger = HeldLedger { mark: at(3), standing, ..HeldLedger::default() };
+        let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+            agent.say(&[hello("a", 1), record(4)].concat()).await;
+            assert_eq!(agent.hear().await, Heard::Refuse(reason, at(3)));
+        })
+        .await;
+        assert!(matches!(ended, Ended::Rejected { .. }), "{ended:?}");
+        assert_eq!(ledger.held(), 0, "the record is not looked at");
+    }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{counted, failed};
 use crate::alert::Alert;
 use crate::decision::{Change, CountedWindow, History};
-use crate::store::{Batch, Greeting, StoreError};
+use crate::store::{Batch, Greeted, Greeting, Standing, StoreError};
 
 /// Versions of a camera's baseline kept; older ones are deleted when a new one is stored.
 const BASELINE_VERSIONS: u32 = 32;
@@ -111,6 +111,7 @@ const fn cause(cause: TombstoneCause) -> &'static str {
     match cause {
         TombstoneCause::SpoolFull => "spool-full",
         TombstoneCause::Damaged => "damaged",
+        TombstoneCause::Forgotten => "forgotten",
     }
 }
 
@@ -186,18 +187,29 @@ impl Batch for EmbeddedBatch<'_> {
     fn greet(&mut self, hello: &Hello, now: UnixMillis) -> Result<Greeting, StoreError> {
         let mark = self.register(&hello.device, now)?;
         let key = [hello.device.site.as_str(), hello.device.device.as_str()];
-        let before: Option<(Option<u32>, Option<i64>)> = self.row(
+        let before = self.row(
             "reading a greeting",
-            "SELECT hello_epoch, hello_instance FROM devices WHERE site = ?1 AND device = ?2",
+            "SELECT hello_epoch, hello_instance, last_seen FROM devices
+             WHERE site = ?1 AND device = ?2 AND hello_epoch IS NOT NULL AND hello_instance IS NOT NULL",
             key,
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| {
+                let instance = row.get::<_, i64>(1)?.cast_unsigned();
+                Ok(Greeted { epoch: row.get(0)?, instance, heard: UnixMillis(row.get(2)?) })
+            },
         )?;
-        let cloned = matches!(before, Some((Some(epoch), Some(instance)))
-            if epoch == hello.epoch && instance.cast_unsigned() != hello.instance);
+        let standing = Standing::judge(before, hello, now);
+        if standing != Standing::Welcome {
+            // The owner of the epoch stays who it is, and is not heard by this.
+            self.execute(
+                "counting a copy",
+                "UPDATE devices SET clones = clones + 1 WHERE site = ?1 AND device = ?2",
+                key,
+            )?;
+            return Ok(Greeting { mark, standing });
+        }
         self.execute(
             "storing a greeting",
-            "UPDATE devices SET hello_epoch = ?3, hello_instance = ?4, version = ?5, clock_ahead = ?6, last_seen = ?7,
-                                clones = clones + ?8
+            "UPDATE devices SET hello_epoch = ?3, hello_instance = ?4, version = ?5, clock_ahead = ?6, last_seen = ?7
              WHERE site = ?1 AND device = ?2",
             params![
                 key[0],
@@ -207,10 +219,9 @@ impl Batch for EmbeddedBatch<'_> {
                 hello.version.as_str(),
                 hello.clock.0.saturating_sub(now.0),
                 now.0,
-                cloned,
             ],
         )?;
-        Ok(Greeting { mark, cloned })
+        Ok(Greeting { mark, standing })
     }
 
     fn count_unaccepted(&mut self, device: &DeviceId, verdict: Verdict, now: UnixMillis) -> Result<(), StoreError> {

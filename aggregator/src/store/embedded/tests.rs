@@ -9,6 +9,7 @@ use crate::alert::{AlertState, Severity};
 use crate::decision::{Change, History};
 use crate::ledger::{Outcome, enter};
 use crate::store::Batch;
+use crate::store::Standing;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("folder")
@@ -224,8 +225,14 @@ fn a_reader_sees_totals_the_newest_window_and_alerts_by_filter() {
     deliver(&mut store, &mut core, &two, "door", &[7, 8, 9, 10]);
     let mut batch = store.begin().expect("begins");
     assert_eq!(batch.greet(&hello(&one, 1, 11), NOW).expect("greets").mark.sequence, 5);
-    assert!(!batch.greet(&hello(&one, 2, 12), NOW).expect("greets").cloned, "a later start");
-    assert!(batch.greet(&hello(&one, 2, 13), NOW).expect("greets").cloned, "another instance of the same start");
+    let mut standing = |instance, at| batch.greet(&hello(&one, 2, instance), at).expect("greets").standing;
+    let silent = i64::try_from(crate::store::OWNER_SILENT_MS).expect("small");
+    assert_eq!(standing(12, NOW), Standing::Welcome, "a later start");
+    assert_eq!(standing(13, NOW), Standing::Cloned, "another instance of the same start");
+    assert_eq!(standing(12, UnixMillis(NOW.0 + 1)), Standing::Welcome, "the owner goes on");
+    assert_eq!(standing(13, UnixMillis(NOW.0 + silent)), Standing::Cloned, "which was heard only just in time");
+    assert_eq!(standing(13, UnixMillis(NOW.0 + silent + 1)), Standing::Spent, "nobody owns it any more");
+    assert_eq!(standing(12, NOW), Standing::Welcome);
     let bytes = tombstone(id(1, 6, 9), Mark::default());
     enter(&mut batch, &mut core, &one, &bytes, NOW, &mut Vec::new()).expect("enters");
     batch.commit().expect("commits");
@@ -251,7 +258,7 @@ fn a_reader_sees_totals_the_newest_window_and_alerts_by_filter() {
     assert_eq!(figures, [("site", 1, 2, 300, 1), ("yard", 1, 1, 240, 1)]);
     let devices = reader.devices(None, Page::default()).expect("reads");
     assert_eq!(devices.len(), 2);
-    assert_eq!((devices[0].clones, devices[0].lost, devices[0].clock_ahead_ms), (1, 4, Some(-250)));
+    assert_eq!((devices[0].clones, devices[0].lost, devices[0].clock_ahead_ms), (3, 4, Some(-250)));
     assert_eq!((devices[0].accepted, devices[0].version.as_str()), (6, "1.2.3"));
     assert_eq!(reader.devices(Some(&name("yard")), Page::default()).expect("reads"), devices[1..]);
     assert_eq!(reader.cameras(None, Page { offset: 1, limit: 1 }).expect("reads")[0].id, camera(&one, "gate"));
