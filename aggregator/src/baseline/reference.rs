@@ -321,7 +321,9 @@ fn directions(levels: &[Vec<Option<f64>>]) -> f32 {
         }
     }
     let count = steps.len() as f64;
-    (count * count / squares.max(1.0)).max(1.0) as f32
+    #[expect(clippy::cast_possible_truncation, reason = "a number of directions needs no more than single precision")]
+    let directions = (count * count / squares.max(1.0)).max(1.0) as f32;
+    directions
 }
 
 /// Frames per independent frame: the smaller of what whole distributions and what distances beyond the tolerance say.

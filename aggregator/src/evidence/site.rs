@@ -28,8 +28,10 @@ const MARGIN: f64 = 0.05;
 const LEVEL_MARGIN: f64 = 0.004;
 /// Share of the peers' common movement that a camera may do more or less of.
 const REACTION: f64 = 0.2;
-/// How many times their expected disagreement peers may show before the scale is widened.
+/// How many times more than expected peers may disagree before the scale is widened.
 const DISAGREEMENT: f64 = 2.5;
+/// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
+const WARM_UP: u8 = 4;
 /// Median of a chi-square with one degree of freedom.
 const MEDIAN_SQUARE: f64 = 0.455;
 
@@ -75,7 +77,7 @@ impl Stream {
             calibration,
             predicted: before.map_or([0.0; THRESHOLDS], |before| before.predicted),
             next: 0,
-            cold: before.map_or(calibration.warm_up, |before| before.cold),
+            cold: before.map_or(WARM_UP, |before| before.cold),
             blocks: [Block::default(); LENGTHS.len()],
             capital: Capital::default(),
             run: 0.0,
@@ -114,11 +116,12 @@ impl Stream {
         }
     }
 
-    /// The finished block, if at least half of its windows came.
+    /// The finished block, if at least nine in ten of its windows came: peers are compared over the same time, and a shock that began
+    /// while some of them were silent, or their filters cold, would look like a difference.
     fn finished(&self, length: usize, window: u32) -> Option<Finished> {
         let block = &self.blocks[length];
         let whole = LENGTHS[length];
-        if block.number != window / whole || u32::from(block.windows) * 2 < whole || block.windows == 0 {
+        if block.number != window / whole || u32::from(block.windows) * 10 < whole * 9 || block.windows == 0 {
             return None;
         }
         let windows = f64::from(block.windows);
@@ -193,6 +196,7 @@ pub struct Member<'a> {
 
 /// Takes in one window of a site. `window` counts from the beginning of the epoch.
 pub fn observe(members: &mut [Member<'_>], window: u32) {
+    let active = members.iter().filter(|member| !member.readings.is_empty()).count();
     let mut features = [false; 256];
     for member in members.iter_mut() {
         for (feature, reading) in member.readings {
@@ -205,12 +209,16 @@ pub fn observe(members: &mut [Member<'_>], window: u32) {
         }
     }
     for (length, windows) in LENGTHS.iter().enumerate() {
-        if (window + 1) % windows != 0 {
+        if !(window + 1).is_multiple_of(*windows) {
             continue;
         }
         let mut sums = vec![Squares::default(); members.len()];
         for feature in (0..=u8::MAX).filter(|feature| features[usize::from(*feature)]) {
-            close(members, &mut sums, feature, length, window);
+            let ended = Ended::of(members, feature, length, window);
+            // Peers that are there but cannot be compared over this time: then nothing can be said of it.
+            if ended.peers.is_some() || active < ENOUGH_PEERS {
+                close(members, &mut sums, &ended, length, window);
+            }
         }
         for (member, sum) in members.iter_mut().zip(&sums) {
             let evidence = &mut *member.evidence;
@@ -245,19 +253,32 @@ impl Squares {
     }
 }
 
-/// Bets on the blocks of one feature that end with this window.
-fn close(members: &mut [Member<'_>], sums: &mut [Squares], feature: u8, length: usize, window: u32) {
-    let mut blocks_of: Vec<(usize, usize, Finished)> = Vec::with_capacity(members.len());
-    for (index, member) in members.iter().enumerate() {
-        let place = member.evidence.streams.iter().position(|stream| stream.feature == feature);
-        if let Some(place) = place
-            && let Some(finished) = member.evidence.streams[place].finished(length, window)
-        {
-            blocks_of.push((index, place, finished));
+/// The blocks of one feature that end with this window, and what they are together.
+struct Ended {
+    /// Member, stream, block.
+    blocks: Vec<(usize, usize, Finished)>,
+    peers: Option<Peers>,
+}
+
+impl Ended {
+    fn of(members: &[Member<'_>], feature: u8, length: usize, window: u32) -> Self {
+        let mut blocks = Vec::with_capacity(members.len());
+        for (index, member) in members.iter().enumerate() {
+            let place = member.evidence.streams.iter().position(|stream| stream.feature == feature);
+            if let Some(place) = place
+                && let Some(finished) = member.evidence.streams[place].finished(length, window)
+            {
+                blocks.push((index, place, finished));
+            }
         }
+        Self { peers: Peers::of(&blocks), blocks }
     }
-    let peers = Peers::of(&blocks_of);
-    for (index, place, block) in &blocks_of {
+}
+
+/// Bets on the blocks of one feature that end with this window.
+fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length: usize, window: u32) {
+    let Ended { blocks: blocks_of, peers } = ended;
+    for (index, place, block) in blocks_of {
         let Member { evidence, .. } = &mut members[*index];
         let stream = &mut evidence.streams[*place];
         let response = f64::from(stream.calibration.response[length]);
@@ -317,6 +338,7 @@ struct Peers {
     count: f64,
     sum: [f64; THRESHOLDS],
     level: f64,
+    /// By how much the variance of a residual exceeds that of the camera's own innovation.
     widening: f64,
 }
 

@@ -37,10 +37,8 @@ const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95
 /// Fewest pairs of windows a lag is estimated from.
 const FEWEST_PAIRS: usize = 8;
 /// Share of the variance of the baseline's own error that counts against a mean reading. Chosen by simulation of a slow wander: all
-/// of it loses one drift in ten, half of it doubles the false alerts.
-const OWN_ERROR: f64 = 0.75;
-/// Longest a filter takes to forget where it started.
-const LONGEST_WARM_UP: u32 = 8;
+/// of it loses one drift in ten, none of it breaks the promise.
+const OWN_ERROR: f64 = 0.6;
 
 /// A variogram at [`LAGS`]; lags longer than the baseline allows are absent, and only at the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -193,8 +191,6 @@ pub struct Calibration {
     pub level_variance: [f32; LENGTHS.len()],
     /// Mean share of a step that comes through in the first block after it.
     pub response: [f32; LENGTHS.len()],
-    /// Windows until the filter has forgotten where it started.
-    pub warm_up: u8,
 }
 
 impl Calibration {
@@ -248,7 +244,6 @@ impl Calibration {
             }
             sum / length
         };
-        let forgets = -(phi * (1.0 - gain)).max(1e-3).ln();
         Self {
             phi: phi as f32,
             gain: gain as f32,
@@ -260,7 +255,6 @@ impl Calibration {
                 ((level + level_nugget) / length + level_error).max(own.floor[index] / 12.0)
             }),
             response: per_length(&|_, length| response(length)),
-            warm_up: (2.0 / forgets).ceil().clamp(1.0, f64::from(LONGEST_WARM_UP)) as u8,
         }
     }
 }

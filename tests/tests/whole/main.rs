@@ -19,6 +19,7 @@ mod identity;
 mod peers;
 #[cfg(test)]
 mod predictions;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod supply_chain;

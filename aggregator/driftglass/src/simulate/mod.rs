@@ -3,6 +3,8 @@
 mod fleet;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
