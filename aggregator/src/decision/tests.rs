@@ -228,3 +228,14 @@ fn bytes_that_are_not_a_state_are_refused() {
     fleet.run(0..60, 1, 0);
     assert!(core.restore(id(0), &fleet.states[&id(0)], Some((1, &[0xff, 0xff]))).is_err());
 }
+
+#[test]
+fn a_large_fault_is_found_within_minutes() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 8, 0);
+    let found = (64..200).find(|&minute| {
+        fleet.run(minute..minute + 1, 8, 60);
+        !fleet.alerts.is_empty()
+    });
+    assert!(found.is_some_and(|minute| minute <= 64 + 5), "{found:?}");
+}

@@ -29,13 +29,15 @@ pub const LAGS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 40];
 /// Independent windows the fleet's typical wander is worth beside a camera's own.
 pub const PRIOR_WINDOWS: f64 = 10.0;
 /// Fewest cameras whose mean variogram can tell a memory; below, [`ASSUMED_MEMORY`] is assumed.
-const ENOUGH_CAMERAS: f64 = 8.0;
+const ENOUGH_CAMERAS: f64 = 20.0;
 /// φ where too few cameras are known: half of a level is forgotten after three windows.
 const ASSUMED_MEMORY: f64 = 0.8;
 /// Candidates for φ.
 const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99];
 /// Fewest pairs of windows a lag is estimated from.
 const FEWEST_PAIRS: usize = 8;
+/// Most a camera may wander, in units of the mean variogram of its own baseline.
+const MOST_WANDER: f64 = 10.0;
 /// Share of the variance of the baseline's own error that counts against a mean reading. Chosen by simulation of a slow wander: all
 /// of it loses one drift in ten, none of it breaks the promise.
 const OWN_ERROR: f64 = 0.6;
@@ -84,7 +86,7 @@ impl Variogram {
     fn fit(&self, phi: f64, windows: f64) -> Fit {
         let (mut weight, mut x1, mut x2, mut y1, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for (&lag, &gamma) in LAGS.iter().zip(&self.0) {
-            let w = (windows - lag as f64).max(1.0) / (lag as f64).sqrt();
+            let w = self::weight(windows, lag);
             let (x, y) = (1.0 - power(phi, lag), f64::from(gamma));
             weight += w;
             x1 += w * x;
@@ -263,19 +265,23 @@ impl Calibration {
 const SETTLED: u32 = 300;
 
 /// Sill and nugget of a camera: its sill drawn towards the fleet's, its nugget what remains, and never below the floor.
+///
+/// A camera that hardly moved in its whole baseline does not wander as the others do, however few independent windows it had: its
+/// sill is at most [`MOST_WANDER`] times what it showed. Otherwise one restless camera would blind the quiet ones, whose filters
+/// would take every fault for wander.
 fn split(own: &Variogram, phi: f64, windows: f64, drawn: impl Fn(f64) -> f64, floor: f64) -> (f64, f64) {
-    let fit = own.fit(phi, windows);
-    let sill = drawn(fit.sill);
-    let (mut weight, mut rest, mut all) = (0.0, 0.0, 0.0);
-    for (&lag, &gamma) in LAGS.iter().zip(&own.0) {
-        let w = (windows - lag as f64).max(1.0) / (lag as f64).sqrt();
-        weight += w;
-        all += w * f64::from(gamma);
-        rest += w * (f64::from(gamma) - sill * (1.0 - power(phi, lag)));
-    }
-    let weight = f64::max(weight, f64::MIN_POSITIVE);
+    let weighted = || LAGS.iter().zip(&own.0).map(|(&lag, &gamma)| (weight(windows, lag), lag, f64::from(gamma)));
+    let total = weighted().map(|(w, ..)| w).sum::<f64>().max(f64::MIN_POSITIVE);
+    let shown = weighted().map(|(w, _, gamma)| w * gamma).sum::<f64>() / total;
+    let sill = drawn(own.fit(phi, windows).sill).min(MOST_WANDER * shown);
+    let rest = weighted().map(|(w, lag, gamma)| w * (gamma - sill * (1.0 - power(phi, lag)))).sum::<f64>() / total;
     // What the camera shows is never explained by wander alone.
-    (sill, (rest / weight).max(0.1 * all / weight).max(floor).max(1e-9))
+    (sill, rest.max(0.1 * shown).max(floor).max(1e-9))
+}
+
+/// What a lag weighs in a fit: by its pairs, and less the longer it is.
+fn weight(windows: f64, lag: usize) -> f64 {
+    (windows - lag as f64).max(1.0) / (lag as f64).sqrt()
 }
 
 /// Variance of the mean of `windows` values of a wander with unit variance.
