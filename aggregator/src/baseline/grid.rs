@@ -15,6 +15,17 @@ pub const THRESHOLDS: usize = 15;
 /// Differences of cumulated shares, window minus baseline, one per threshold, in −1..1.
 pub type Reading = [f32; THRESHOLDS];
 
+/// What one window of a camera says of one feature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Wire number of the feature.
+    pub feature: u8,
+    /// Variance it has beyond that of a usual window for having fewer frames, in units of `p(1−p)`.
+    pub noise: f32,
+    /// How it differs.
+    pub reading: Reading,
+}
+
 /// Where a baseline's ranks lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grid {

@@ -18,5 +18,5 @@ pub mod sun;
 pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
-pub use grid::{Grid, Reading, THRESHOLDS};
+pub use grid::{Grid, Reading, Sample, THRESHOLDS};
 pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS, Tolerances};

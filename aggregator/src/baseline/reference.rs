@@ -3,11 +3,11 @@
 use driftglass_protocol::feature::{CATALOGUE, COUNT, Feature};
 use driftglass_protocol::limit::HISTOGRAM_BYTES;
 use driftglass_protocol::sketch::{EncodedHistogram, Histogram};
-use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::grid::{Grid, Reading, THRESHOLDS};
+use super::grid::{Grid, Reading, Sample, THRESHOLDS};
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
 use crate::evidence::tolerance_effect;
@@ -80,8 +80,14 @@ impl FeatureBaseline {
 
     /// How a window differs from it on the scale of its ranks; `None` for a window without counts.
     #[must_use]
-    pub fn read(&self, window: &Histogram) -> Option<Reading> {
-        self.grid.read(window.counts(), self.tolerance)
+    pub fn read(&self, window: &Histogram) -> Option<Sample> {
+        let (frames, usual) = (window.total().max(1) as f64, self.mean_size.max(1.0));
+        // With a correlation ρ between the frames of a window, the mean of n of them has the variance ρ + (1−ρ)/n.
+        let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
+        #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
+        let noise = ((1.0 - correlation) * (1.0 / frames - 1.0 / usual).max(0.0)) as f32;
+        let reading = self.grid.read(window.counts(), self.tolerance)?;
+        Some(Sample { feature: self.feature, noise, reading })
     }
 
     /// Variograms of its windows' readings and of their means.
@@ -142,6 +148,8 @@ pub struct Baseline {
     from: UnixMillis,
     /// End of the last of them.
     to: UnixMillis,
+    /// Usual time from the start of one of them to the next: the median.
+    cadence: Millis,
     /// One entry per feature that had values, ascending by wire number.
     features: Vec<FeatureBaseline>,
     /// In how many independent directions the features move.
@@ -203,6 +211,7 @@ impl Baseline {
             windows: u32::try_from(windows.len()).unwrap_or(u32::MAX),
             from: first.window.start,
             to: last.window.end(),
+            cadence: cadence(&windows),
             features,
             directions: directions(&levels),
         })
@@ -220,6 +229,13 @@ impl Baseline {
         (self.from, self.to)
     }
 
+    /// Usual time from the start of one window to the next, at least 1 ms. More than the windows' length for a camera that sends a
+    /// picture now and then.
+    #[must_use]
+    pub const fn cadence(&self) -> Millis {
+        self.cadence
+    }
+
     /// Its features, ascending by wire number.
     #[must_use]
     pub fn features(&self) -> &[FeatureBaseline] {
@@ -234,10 +250,8 @@ impl Baseline {
 
     /// How a window differs, feature by feature, ascending by wire number.
     #[must_use]
-    pub fn read(&self, window: &CountedWindow) -> Vec<(u8, Reading)> {
-        let read =
-            |normal: &FeatureBaseline| Some((normal.feature, normal.read(window.histogram(normal.feature()?)?)?));
-        self.features.iter().filter_map(read).collect()
+    pub fn read(&self, window: &CountedWindow) -> Vec<Sample> {
+        self.features.iter().filter_map(|normal| normal.read(window.histogram(normal.feature()?)?)).collect()
     }
 
     /// What is normal for one feature.
@@ -295,6 +309,14 @@ impl FeatureBaseline {
         };
         Some((baseline, strict))
     }
+}
+
+/// The median time between the starts of neighbouring windows.
+fn cadence(windows: &[&CountedWindow]) -> Millis {
+    let mut steps: Vec<u64> =
+        windows.windows(2).map(|pair| pair[1].window.start.since(pair[0].window.start).max(1)).collect();
+    steps.sort_unstable();
+    Millis(steps.get(steps.len() / 2).map_or(1, |&step| u32::try_from(step).unwrap_or(u32::MAX)))
 }
 
 fn mean(reading: &Reading) -> f64 {

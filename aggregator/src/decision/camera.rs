@@ -4,7 +4,7 @@ use driftglass_protocol::feature::Feature;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, FeatureComparison, Reading};
+use crate::baseline::{Baseline, FeatureComparison, Sample};
 use crate::evidence::site::CameraEvidence;
 
 /// What of an alert decides whether it is over.
@@ -42,8 +42,7 @@ impl OpenAlert {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) start: UnixMillis,
-    pub(super) length: Millis,
-    pub(super) readings: Vec<(u8, Reading)>,
+    pub(super) samples: Vec<Sample>,
 }
 
 /// Where a camera stands.
@@ -57,6 +56,8 @@ pub(super) struct CameraState {
     pub(super) baseline_version: u32,
     /// Start of the newest window seen.
     pub(super) newest: UnixMillis,
+    /// How many windows the site had sent when this camera sent its newest.
+    pub(super) heard: u64,
     /// Windows that wait for those of the other cameras of the site, oldest first.
     pub(super) waiting: Vec<Waiting>,
     /// Evidence of the current epoch; none while learning.
@@ -80,11 +81,17 @@ impl Camera {
                 learning_windows: 0,
                 baseline_version: 0,
                 newest: since,
+                heard: 0,
                 waiting: Vec::new(),
                 evidence: None,
                 alert: None,
             },
             baseline: None,
         }
+    }
+
+    /// Usual time from window to window; meaningful once there is a baseline.
+    pub(super) fn cadence(&self) -> Millis {
+        self.baseline.as_ref().map_or(Millis(1), Baseline::cadence)
     }
 }
