@@ -9,6 +9,7 @@
 
 use driftglass_protocol::feature::Feature;
 
+use crate::alert::severity::{Persistence, effect, leaves_nothing, severity};
 use crate::alert::{Cause, MovedFeature, Severity};
 use crate::baseline::FeatureComparison;
 
@@ -24,7 +25,9 @@ const GREY: f64 = 2.5;
 pub struct Diagnosis {
     /// The fault.
     pub cause: Cause,
-    /// How bad it is.
+    /// How far the camera is from normal, 0..=1: see [`crate::alert::severity`].
+    pub effect: f64,
+    /// How bad it is, before it has lasted.
     pub severity: Severity,
     /// What moved, strongest first.
     pub features: Vec<MovedFeature>,
@@ -35,7 +38,13 @@ pub struct Diagnosis {
 /// Names the fault.
 #[must_use]
 pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
-    let cause = Signature { comparisons }.cause();
+    diagnose_as(Signature { comparisons }.cause(), comparisons)
+}
+
+/// Says how bad a fault is that is known already.
+#[must_use]
+pub fn diagnose_as(cause: Cause, comparisons: &[FeatureComparison]) -> Diagnosis {
+    let effect = effect(comparisons.iter().map(|comparison| (comparison.distance, comparison.margin)));
     let mut moved: Vec<&FeatureComparison> = comparisons.iter().filter(|comparison| has_moved(comparison)).collect();
     moved.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
     let explanation = if moved.is_empty() {
@@ -46,7 +55,8 @@ pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
     };
     Diagnosis {
         cause,
-        severity: severity(cause, &moved),
+        effect,
+        severity: severity(effect, Persistence::default(), leaves_nothing(cause)),
         features: moved
             .iter()
             .take(LISTED)
@@ -72,22 +82,6 @@ fn sentence(comparison: &FeatureComparison) -> String {
     let direction = if comparison.shift < 0.0 { "down" } else { "up" };
     let spec = comparison.feature.spec();
     format!("{} {direction} by {:.2} {}", spec.name, comparison.shift.abs(), spec.unit)
-}
-
-/// How bad: by how far the three strongest features lie outside what is normal (mean distance), and by what the fault leaves of
-/// the picture. Below 0.5 low, below 0.8 medium, else high; critical where nothing of use is left (covered, dark or frozen at
-/// 0.95 and more).
-fn severity(cause: Cause, strongest_first: &[&FeatureComparison]) -> Severity {
-    let strongest: Vec<f64> = strongest_first.iter().take(3).map(|comparison| comparison.distance).collect();
-    #[expect(clippy::cast_precision_loss, reason = "at most three")]
-    let level = if strongest.is_empty() { 0.0 } else { strongest.iter().sum::<f64>() / strongest.len() as f64 };
-    let blind = matches!(cause, Cause::Covered | Cause::Dark | Cause::Frozen);
-    match level {
-        level if level >= 0.95 && blind => Severity::Critical,
-        level if level >= 0.8 => Severity::High,
-        level if level >= 0.5 => Severity::Medium,
-        _ => Severity::Low,
-    }
 }
 
 struct Signature<'a> {
@@ -259,8 +253,7 @@ mod tests {
             diagnose(&moved).severity
         };
         assert_eq!(at(0.4, Feature::NoiseLevel, 9.0), Severity::Low);
-        assert_eq!(at(0.6, Feature::NoiseLevel, 9.0), Severity::Medium);
-        assert_eq!(at(1.0, Feature::NoiseLevel, 9.0), Severity::High);
+        assert_eq!(at(1.0, Feature::NoiseLevel, 9.0), Severity::Medium, "one feature of many");
         assert_eq!(at(1.0, Feature::ChangeFraction, -3.0), Severity::Critical);
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::grid::{Grid, Reading, Sample, THRESHOLDS};
+use super::repeats::Repeats;
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
 use crate::evidence::tolerance_effect;
@@ -86,7 +87,7 @@ impl FeatureBaseline {
         let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
         let noise = ((1.0 - correlation) * (1.0 / frames - 1.0 / usual).max(0.0)) as f32;
-        let reading = self.grid.read(window.counts(), self.tolerance)?;
+        let reading = self.grid.read(window.counts(), self.tolerance, zero_apart(self.feature()?))?;
         Some(Sample { feature: self.feature, noise, reading })
     }
 
@@ -154,6 +155,8 @@ pub struct Baseline {
     features: Vec<FeatureBaseline>,
     /// In how many independent directions the features move.
     directions: f32,
+    /// How often a picture repeats the one before.
+    repeats: Option<Repeats>,
 }
 
 /// Why there is no baseline.
@@ -214,6 +217,7 @@ impl Baseline {
             cadence: cadence(&windows),
             features,
             directions: directions(&levels),
+            repeats: Repeats::learn(&windows),
         })
     }
 
@@ -254,6 +258,12 @@ impl Baseline {
         self.features.iter().filter_map(|normal| normal.read(window.histogram(normal.feature()?)?)).collect()
     }
 
+    /// How far beyond the usual number its repeated pictures are, as a standard normal deviate; `None` where that cannot be told.
+    #[must_use]
+    pub fn repeats(&self, window: &CountedWindow) -> Option<f32> {
+        self.repeats.as_ref()?.deviate(window)
+    }
+
     /// What is normal for one feature.
     #[must_use]
     pub fn feature(&self, feature: Feature) -> Option<&FeatureBaseline> {
@@ -289,9 +299,11 @@ impl FeatureBaseline {
         }
         let effect = effect(feature, &present, &pooled, tolerance).ok()?;
         let grid = Grid::of(&pooled)?;
-        let readings: Vec<Reading> = present.iter().filter_map(|part| grid.read(part, tolerance)).collect();
+        let readings: Vec<Reading> =
+            present.iter().filter_map(|part| grid.read(part, tolerance, zero_apart(feature))).collect();
         let means: Vec<f64> = readings.iter().map(mean).collect();
-        let strict = parts.iter().map(|part| part.and_then(|part| grid.read(part, 0)).as_ref().map(mean)).collect();
+        let strict =
+            parts.iter().map(|part| part.and_then(|part| grid.read(part, 0, false)).as_ref().map(mean)).collect();
         let mut histogram = Histogram::new();
         histogram.set(&pooled);
         let mut bytes = [0; HISTOGRAM_BYTES];
@@ -309,6 +321,11 @@ impl FeatureBaseline {
         };
         Some((baseline, strict))
     }
+}
+
+/// Whether bin 0 of a feature is no small value but another fact: nothing at all changed, the picture is the one before.
+pub(super) const fn zero_apart(feature: Feature) -> bool {
+    matches!(feature, Feature::ChangeFraction)
 }
 
 /// The median time between the starts of neighbouring windows.

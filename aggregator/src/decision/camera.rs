@@ -13,21 +13,32 @@ pub(super) struct OpenAlert {
     pub(super) id: u64,
     /// Features that moved, with their distance when the alert was raised.
     pub(super) features: Vec<(u8, f64)>,
+    /// How far the camera was from normal when it was raised, 0..=1.
+    pub(super) effect: f64,
     /// Windows in a row that were as before (positive) or changed (negative).
     pub(super) streak: i32,
+    /// Milliseconds of windows that were changed.
+    pub(super) lasted: u64,
     pub(super) resolved: bool,
 }
 
 impl OpenAlert {
     /// Counts a window as quiet or loud and returns the length of the run: positive for quiet, negative for loud.
-    pub(super) fn observe(&mut self, comparisons: &[FeatureComparison]) -> i32 {
+    pub(super) fn observe(&mut self, comparisons: &[FeatureComparison], length: Millis) -> i32 {
         let (mut now, mut then) = (0.0, 0.0);
         for &(number, distance) in &self.features {
             let current = comparisons.iter().find(|c| Some(c.feature) == Feature::from_number(number));
             now += current.map_or(distance, |c| c.distance);
             then += distance;
         }
-        let quiet = now < 0.25 * then;
+        let quiet = if self.features.is_empty() {
+            comparisons.iter().all(|comparison| comparison.distance - comparison.margin < 0.25)
+        } else {
+            now < 0.25 * then
+        };
+        if !quiet {
+            self.lasted = self.lasted.saturating_add(u64::from(length.0));
+        }
         self.streak = match (quiet, self.streak) {
             (true, streak) if streak > 0 => streak.saturating_add(1),
             (true, _) => 1,
@@ -43,6 +54,8 @@ impl OpenAlert {
 pub(super) struct Waiting {
     pub(super) start: UnixMillis,
     pub(super) samples: Vec<Sample>,
+    /// Deviate of its repeated pictures.
+    pub(super) repeats: Option<f32>,
 }
 
 /// Where a camera stands.

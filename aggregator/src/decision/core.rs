@@ -14,13 +14,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driftglass_protocol::id::{CameraId, Name};
+use driftglass_protocol::summary::Window;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use thiserror::Error;
 
-use super::camera::{Camera, CameraState, OpenAlert};
+use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::site::{Pools, Site};
 use super::{Change, CountedWindow, History};
-use crate::alert::{Alert, AlertState, HistoryEntry, MovedFeature, Scope};
+use crate::alert::severity::{Persistence, leaves_nothing, severity};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, MovedFeature, Scope};
 use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
 use crate::evidence::fdr;
@@ -150,13 +152,11 @@ impl Decide for Core {
             site.pace();
             return Ok(changes);
         };
-        let samples = baseline.read(window);
+        let read = Waiting { start, samples: baseline.read(window), repeats: baseline.repeats(window) };
         let comparisons = camera.state.alert.is_some().then(|| compare(window, baseline));
-        site.wait(id, newest, start, samples);
-        let mut changes: Vec<Change> = comparisons
-            .and_then(|comparisons| self.follow(id, window.window.end(), &comparisons))
-            .into_iter()
-            .collect();
+        site.wait(id, newest, read);
+        let mut changes: Vec<Change> =
+            comparisons.and_then(|comparisons| self.follow(id, window.window, &comparisons)).into_iter().collect();
         changes.extend(self.gather(id, window, history)?);
         Ok(changes)
     }
@@ -232,16 +232,18 @@ impl Core {
             || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
             |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
         );
-        let supremum = evidence.supremum;
+        let (supremum, frozen) = (evidence.supremum, evidence.is_frozen());
         let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {
             windows.push(newest.1.clone());
         }
         let Some(pooled) = CountedWindow::sum(windows) else { return Ok(None) };
         let first_window = pooled.window.start;
-        let diagnosis = diagnose::diagnose(&compare(&pooled, baseline));
+        let comparisons = compare(&pooled, baseline);
+        let diagnosis =
+            if frozen { diagnose::diagnose_as(Cause::Frozen, &comparisons) } else { diagnose::diagnose(&comparisons) };
 
-        let number = self.next_alert_id;
+        let (number, effect) = (self.next_alert_id, diagnosis.effect);
         self.next_alert_id = number.saturating_add(1);
         let note = format!(
             "evidence {supremum:.0} against {cameras} cameras at q = {}: {}",
@@ -261,27 +263,34 @@ impl Core {
         };
         if let Some(camera) = self.camera_mut(id) {
             let features = alert.features.iter().map(|moved: &MovedFeature| (moved.feature, moved.distance)).collect();
-            camera.state.alert = Some(OpenAlert { id: number, features, streak: 0, resolved: false });
+            camera.state.alert =
+                Some(OpenAlert { id: number, features, effect, streak: 0, lasted: 0, resolved: false });
         }
         self.alerts.insert(number, alert.clone());
         Ok(Some(Change::Alert(alert)))
     }
 
-    /// Resolves an alert whose camera is as before, and opens it again when the change is back within the same epoch.
-    fn follow(&mut self, id: &CameraId, at: UnixMillis, comparisons: &[FeatureComparison]) -> Option<Change> {
+    /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
+    /// the longer it lasts.
+    fn follow(&mut self, id: &CameraId, window: Window, comparisons: &[FeatureComparison]) -> Option<Change> {
         let open = self.sites.get_mut(&id.device.site)?.camera_mut(id)?.state.alert.as_mut()?;
-        let streak = open.observe(comparisons);
+        let streak = open.observe(comparisons, window.length);
+        let alert = self.alerts.get_mut(&open.id)?;
+        let lasted = Persistence::from_millis(open.lasted);
+        let grave = severity(open.effect, lasted, leaves_nothing(alert.cause)).max(alert.severity);
         let (state, note) = if !open.resolved && streak == STREAK {
             (AlertState::Resolved, format!("as before for {STREAK} windows"))
         } else if open.resolved && streak == -STREAK {
             (AlertState::Alerting, format!("changed again for {STREAK} windows"))
+        } else if grave > alert.severity {
+            (alert.state, format!("graver, for it has lasted {} minutes", open.lasted / 60_000))
         } else {
             return None;
         };
-        let alert = self.alerts.get_mut(&open.id)?;
         open.resolved = state == AlertState::Resolved;
+        alert.severity = grave;
         alert.state = state;
-        alert.history.push(entry(at, state, note));
+        alert.history.push(entry(window.end(), state, note));
         Some(Change::Alert(alert.clone()))
     }
 }

@@ -18,7 +18,7 @@ use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::camera::{Camera, Waiting};
-use crate::baseline::{FeatureBaseline, Sample};
+use crate::baseline::FeatureBaseline;
 use crate::evidence::site::{self as evidence, CameraEvidence, Member, Stream};
 use crate::evidence::whitening::{Calibration, Pool};
 
@@ -103,8 +103,8 @@ impl Site {
     }
 
     /// Has a window wait for those of its peers. `newest` must be the start of its camera's newest window before this one.
-    pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, start: UnixMillis, samples: Vec<Sample>) {
-        let second = self.turn(newest) >= self.turn(start);
+    pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) {
+        let second = self.turn(newest) >= self.turn(window.start);
         let heard = self.arrivals.saturating_add(1);
         let Some(camera) = self.cameras.get_mut(id) else { return };
         self.arrivals = heard;
@@ -116,7 +116,7 @@ impl Site {
         if waiting.len() >= WAITING_MAX {
             waiting.remove(0);
         }
-        waiting.push(Waiting { start, samples });
+        waiting.push(window);
     }
 
     fn turn(&self, at: UnixMillis) -> Turn {
@@ -177,22 +177,17 @@ impl Site {
             .filter(|(_, camera)| camera.state.heard >= recently || start.since(camera.state.newest) <= patience)
             .count();
 
-        let mut samples = Vec::new();
-        for (id, waiting) in self.take(turn) {
-            if let Some(camera) = self.cameras.get_mut(&id) {
-                renew(camera, turn.epoch, horizon, pools);
-                samples.push((id, waiting));
-            }
-        }
-        let mut members = Vec::with_capacity(samples.len());
-        let mut before = Vec::with_capacity(samples.len());
-        let mut windows = samples.iter().peekable();
+        let taken = self.take(turn);
+        let mut members = Vec::with_capacity(taken.len());
+        let mut before = Vec::with_capacity(taken.len());
+        let mut windows = taken.iter().peekable();
         for (id, camera) in &mut self.cameras {
-            let Some((_, samples)) = windows.next_if(|(other, _)| other == id) else { continue };
+            let Some((_, window)) = windows.next_if(|(other, _)| other == id) else { continue };
+            renew(camera, turn.epoch, horizon, pools);
             let alerted = camera.state.alert.is_some();
             if let Some(evidence) = camera.state.evidence.as_mut().filter(|evidence| evidence.epoch == turn.epoch) {
                 before.push((evidence.supremum, alerted));
-                members.push(Member { evidence, samples });
+                members.push(Member { evidence, samples: &window.samples, repeats: window.repeats });
             }
         }
         evidence::observe(&mut members, turn.step, present);
@@ -200,11 +195,11 @@ impl Site {
             let supremum = member.evidence.supremum;
             !alerted && supremum > before && supremum * q >= 1.0
         });
-        Some(Judged { turn, cameras: samples.into_iter().map(|(id, _)| id).collect(), grown })
+        Some(Judged { turn, cameras: taken.into_iter().map(|(id, _)| id).collect(), grown })
     }
 
     /// Takes out the windows that wait for a turn, in order of cameras. What waits for an earlier one has missed it.
-    fn take(&mut self, turn: Turn) -> Vec<(CameraId, Vec<Sample>)> {
+    fn take(&mut self, turn: Turn) -> Vec<(CameraId, Waiting)> {
         let missed = |camera: &Camera| {
             let waiting = &camera.state.waiting;
             let missed = waiting.iter().take_while(|waiting| self.turn(waiting.start) < turn).count();
@@ -216,7 +211,7 @@ impl Site {
         for (id, missed) in there {
             let waiting = self.cameras.get_mut(&id).map(|camera| &mut camera.state.waiting);
             let window = waiting.and_then(|waiting| waiting.drain(..=missed).next_back());
-            taken.extend(window.map(|window| (id, window.samples)));
+            taken.extend(window.map(|window| (id, window)));
         }
         taken
     }

@@ -391,3 +391,16 @@ fn a_camera_that_sends_a_picture_every_half_hour_has_a_time_grid_of_half_hours()
     });
     assert!(found.is_some_and(|count| count <= 64 + 16), "{found:?}");
 }
+
+#[test]
+fn an_alert_grows_graver_the_longer_its_fault_lasts() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 2, 0);
+    fleet.run(60..100, 2, 60);
+    let first = fleet.alerts[&1].severity;
+    fleet.run(100..60 + 26 * 60, 2, 60);
+    let alert = &fleet.alerts[&1];
+    assert!(alert.severity > first, "{first:?}, and after a day {:?}", alert.severity);
+    assert_eq!(alert.state, AlertState::Alerting);
+    assert!(alert.history.len() <= 4, "told when it changes, not every window");
+}

@@ -30,6 +30,8 @@ const LEVEL_MARGIN: f64 = 0.004;
 const REACTION: f64 = 0.2;
 /// How many times more than expected peers may disagree before the scale is widened.
 const DISAGREEMENT: f64 = 2.5;
+/// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
+const REPEATS: f64 = 0.1;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
 /// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.
@@ -176,6 +178,8 @@ pub struct CameraEvidence {
     pub directions: f32,
     /// Evidence of all features together.
     joint: Capital,
+    /// Evidence of repeated pictures.
+    repeats: Capital,
     /// Largest evidence so far, at least 1.
     pub supremum: f64,
 }
@@ -184,15 +188,40 @@ impl CameraEvidence {
     /// No evidence yet.
     #[must_use]
     pub const fn new(epoch: i64, horizon: u32, streams: Vec<Stream>, directions: f32) -> Self {
-        Self { epoch, horizon, passed: 0, streams, directions, joint: Capital::NONE, supremum: 1.0 }
+        Self {
+            epoch,
+            horizon,
+            passed: 0,
+            streams,
+            directions,
+            joint: Capital::NONE,
+            repeats: Capital::NONE,
+            supremum: 1.0,
+        }
     }
 
-    /// Evidence up to now: half of it joint, half the mean over features.
+    /// Evidence up to now: a tenth of it repeated pictures, the rest half joint and half the mean over features.
     #[must_use]
     pub fn now(&self) -> f64 {
+        self.moved() + self.repeated() + unstaked(self.passed, self.horizon)
+    }
+
+    /// Evidence that the picture is another one.
+    fn moved(&self) -> f64 {
         let single =
             self.streams.iter().map(|stream| stream.capital.mean()).sum::<f64>() / self.streams.len().max(1) as f64;
-        f64::midpoint(self.joint.mean(), single) + unstaked(self.passed, self.horizon)
+        (1.0 - REPEATS) * f64::midpoint(self.joint.mean(), single)
+    }
+
+    /// Evidence that it is the same picture again and again.
+    fn repeated(&self) -> f64 {
+        REPEATS * self.repeats.mean()
+    }
+
+    /// Whether the camera is frozen, rather than changed, as far as the evidence says.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.repeated() > self.moved()
     }
 
     /// Window in which the strongest present run of evidence began.
@@ -210,6 +239,8 @@ pub struct Member<'a> {
     pub evidence: &'a mut CameraEvidence,
     /// Its readings, ascending by feature.
     pub samples: &'a [Sample],
+    /// Standard normal deviate of its repeated pictures, where that can be told.
+    pub repeats: Option<f32>,
 }
 
 /// Takes in one window of a site. `window` counts from the beginning of the epoch; `active` is the number of cameras of the site that
@@ -248,7 +279,11 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             }
         }
     }
-    for Member { evidence, .. } in members {
+    for Member { evidence, repeats, .. } in members {
+        // A window that came before has been bet on.
+        if let Some(z) = repeats.filter(|_| window >= evidence.passed) {
+            evidence.repeats.bet(0, window, blocks(evidence.horizon, LENGTHS[0]), f64::from(z));
+        }
         evidence.passed = evidence.passed.max(window.saturating_add(1));
         evidence.supremum = evidence.supremum.max(evidence.now());
     }
@@ -440,8 +475,11 @@ mod tests {
 
     fn judge(cameras: &mut [CameraEvidence], differences: &[f32], window: u32, active: usize) {
         let samples: Vec<Vec<Sample>> = differences.iter().map(|&difference| samples(difference)).collect();
-        let mut members: Vec<Member<'_>> =
-            cameras.iter_mut().zip(&samples).map(|(evidence, samples)| Member { evidence, samples }).collect();
+        let mut members: Vec<Member<'_>> = cameras
+            .iter_mut()
+            .zip(&samples)
+            .map(|(evidence, samples)| Member { evidence, samples, repeats: None })
+            .collect();
         observe(&mut members, window, active);
     }
 
