@@ -53,6 +53,8 @@ pub trait Surroundings {
     fn health(&mut self) -> Health {
         Health::default()
     }
+    /// Keeps what a camera's detectors have learned for a later process.
+    fn keep(&mut self, _camera: &Name, _learned: &[u8]) {}
     /// Waits a moment because the spool refuses; `Break` when the agent is to stop.
     fn pause(&mut self) -> ControlFlow<()>;
 }
@@ -86,10 +88,14 @@ pub struct Setup {
     pub window: Millis,
     /// Sampling rate, also the rate expected.
     pub rate: Option<FrameRate>,
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes.
+    pub max_memory: u64,
     /// What its model said, by file name.
     pub predictions: Recorded,
     /// What watches its model.
     pub detectors: Detectors,
+    /// What they had learned before ([`Surroundings::keep`]).
+    pub learned: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -99,6 +105,7 @@ struct Camera {
     source: FrameSource,
     timing: Timing,
     length: Millis,
+    max_memory: u64,
     sampler: Sampler,
     window: CameraWindow,
     state: CameraState,
@@ -141,7 +148,7 @@ impl Pipeline {
     /// Cameras that go on where the spool's last checkpoint left them.
     #[must_use]
     pub fn new(setups: Vec<Setup>, writer: Writer, telemetry: Arc<Telemetry>) -> Self {
-        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer)).collect();
+        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer, &telemetry)).collect();
         Self {
             cameras,
             writer,
@@ -252,9 +259,18 @@ impl Pipeline {
             window.close(name, model, &mut self.scratch)
         };
         let Some(mut summary) = summary else { return ControlFlow::Continue(()) };
-        summary.predictions = camera.predicted.as_mut().and_then(|predicted| predicted.close(&mut self.label_room));
-        // A replay has no position that a later start could go on from.
-        let checkpoint = matches!(camera.timing, Timing::Live(_)).then(|| camera.checkpoint());
+        // A replay has nothing that a later start could go on from.
+        let lasting = matches!(camera.timing, Timing::Live(_));
+        if let Some(predicted) = &mut camera.predicted {
+            summary.predictions = predicted.close(&mut self.label_room);
+            if lasting
+                && summary.predictions.is_some()
+                && let Some(learned) = predicted.to_bytes(camera.model.as_ref())
+            {
+                surroundings.keep(&camera.name, &learned);
+            }
+        }
+        let checkpoint = lasting.then(|| camera.checkpoint());
         append(&mut self.writer, &summary, checkpoint, &self.telemetry, surroundings)
     }
 }
@@ -294,7 +310,7 @@ fn append(
 }
 
 impl Camera {
-    fn new(setup: Setup, writer: &Writer) -> Self {
+    fn new(setup: Setup, writer: &Writer, telemetry: &Telemetry) -> Self {
         let known = match setup.timing {
             Timing::Live(_) => writer.cameras().get(&setup.name),
             Timing::Recorded { .. } => None,
@@ -312,6 +328,17 @@ impl Camera {
             }
             None => CameraState::new(),
         };
+        let predicted = setup.learned.and_then(|learned| {
+            let (model, detectors) = (setup.model.as_ref(), setup.detectors);
+            match PredictionWindow::from_bytes(&learned, model, detectors, seed(&setup.name)) {
+                Ok(window) => Some(Box::new(window)),
+                Err(error) => {
+                    tracing::warn!(camera = %setup.name, %error, "what the detectors had learned cannot be read; they begin anew");
+                    telemetry.detectors_lost();
+                    None
+                }
+            }
+        });
         Self {
             sampler: Sampler::new(setup.rate, known.and_then(|known| known.sample_due)),
             window: CameraWindow::new(setup.window, setup.rate, known.and_then(|known| known.closed_until)),
@@ -322,10 +349,11 @@ impl Camera {
             source,
             timing: setup.timing,
             length: setup.window,
+            max_memory: setup.max_memory,
             index: 0,
             predictions: setup.predictions,
             detectors: setup.detectors,
-            predicted: None,
+            predicted,
             complained: None,
             quiet: 0,
             update: None,
@@ -372,7 +400,7 @@ impl Camera {
         elapsed: Duration,
     ) -> bool {
         let measured = match self.source.read(candidate) {
-            Ok(Some(bytes)) => decoder.measure(bytes),
+            Ok(Some(bytes)) => decoder.measure_within(bytes, self.max_memory),
             Ok(None) => return false,
             Err(reason) => {
                 self.window.add_undecodable(time);
@@ -395,7 +423,7 @@ impl Camera {
             }
             Err(error) => {
                 self.window.add_undecodable(time);
-                telemetry.frame_error(self.name.as_str(), "undecodable");
+                telemetry.frame_error(self.name.as_str(), error.reason());
                 self.complain(candidate, &error, elapsed);
                 false
             }

@@ -1,10 +1,11 @@
 //! The agent's own figures, by the names of the outside contract.
 
+mod process;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -12,6 +13,7 @@ use prometheus::{
 use crate::source::{Health, Status};
 use crate::spool::Shared;
 use crate::uplink::Counters;
+use process::Process;
 
 /// Everything measured about the agent itself.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Telemetry {
     sources: Mutex<Vec<Watched>>,
     reloads: IntCounterVec,
     restart_needed: IntGauge,
+    detectors_lost: IntCounter,
+    process: Process,
 }
 
 /// A source whose state is shown.
@@ -82,7 +86,7 @@ impl Telemetry {
                 .buckets(buckets),
         )?;
         registry.register(Box::new(feature_seconds.clone()))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let process = Process::new(&registry)?;
         Ok(Self {
             frames: counters("driftglass_agent_frames_total", "Frames measured", &["camera"])?,
             frame_errors: counters(
@@ -132,11 +136,16 @@ impl Telemetry {
                 "Configurations taken up or refused while running, by result",
                 &["result"],
             )?,
+            detectors_lost: counter(
+                "driftglass_agent_detector_states_lost_total",
+                "Cameras whose detectors began anew because what they had learned could not be read",
+            )?,
             restart_needed: gauge(
                 "driftglass_agent_config_restart_needed",
                 "Settings that changed in the configuration and take a restart",
             )?,
             refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,
+            process,
             registry,
             spool,
             uplink,
@@ -232,6 +241,11 @@ impl Telemetry {
         self.frame_errors.with_label_values(&[camera, reason]).inc();
     }
 
+    /// What a camera's detectors had learned could not be read.
+    pub fn detectors_lost(&self) {
+        self.detectors_lost.inc();
+    }
+
     /// The sources pause or go on.
     pub fn paused(&self, paused: bool) {
         self.spool_paused.set(i64::from(paused));
@@ -264,6 +278,7 @@ impl Telemetry {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }
         self.show(&self.sources());
+        self.process.update();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -93,7 +93,9 @@ impl Config {
 fn fetched_differently(before: &CameraConfig, now: &CameraConfig) -> bool {
     let (before, now) = (&before.source, &now.source);
     match (&before.kind, &now.kind) {
-        (SourceKind::Directory { path: before, .. }, SourceKind::Directory { path: now, .. }) => before != now,
+        (SourceKind::Directory { path: old, .. }, SourceKind::Directory { path: new, .. }) => {
+            (old, before.max_frame) != (new, now.max_frame)
+        }
         // It asks at the rate.
         (SourceKind::Snapshot(_), SourceKind::Snapshot(_)) => before != now,
         _ => {

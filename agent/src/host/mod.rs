@@ -6,6 +6,7 @@ pub mod features;
 mod health;
 pub mod identity;
 pub mod inspect;
+mod learned;
 pub mod log;
 pub mod predictions;
 pub mod reload;

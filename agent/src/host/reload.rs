@@ -94,7 +94,7 @@ impl Follower {
         for camera in &changes.added {
             let (source, prepared) = prepare(&camera.name, &camera.source, &outside);
             begin.push(prepared);
-            told.push(Change::Add(Box::new(setup(camera, self.started.window(), new.detectors(), source))));
+            told.push(Change::Add(Box::new(setup(camera, &self.started, new.detectors(), source))));
         }
         for ChangedCamera { camera, source } in &changes.changed {
             let source = source.then(|| {
@@ -168,6 +168,7 @@ fn update(camera: &CameraConfig, config: &Config, source: Option<Replacement>) -
         model: camera.model.clone(),
         timing: timing(camera),
         rate: camera.source.rate,
+        max_memory: camera.source.max_memory(),
         detectors: config.detectors(),
         source,
     }

@@ -12,6 +12,7 @@ use driftglass_protocol::unit::UnixMillis;
 use super::run::{Job, RunError, open, work};
 use super::worker::Pace;
 use crate::config::Config;
+use crate::decode::MAX_MEMORY;
 use crate::pipeline::{Setup, Timing};
 use crate::prediction::Recorded;
 use crate::source::{Directory, FrameSource};
@@ -56,8 +57,10 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
         window: config.window(),
         // Every recorded frame counts, so a rate to thin to would only leave some out.
         rate: None,
+        max_memory: MAX_MEMORY,
         predictions: replay.predictions.unwrap_or_default(),
         detectors: config.detectors(),
+        learned: None,
     };
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };

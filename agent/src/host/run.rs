@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
-use driftglass_protocol::unit::Millis;
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -17,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::identity::Vault;
+use super::learned::Learned;
 use super::log::Level;
 use super::reload::{self, Follower, Reread};
 use super::worker::{Pace, Worker};
@@ -118,24 +118,26 @@ pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError
     let outside = running.outside();
     let prepared = config.cameras().iter().map(|camera| {
         let (source, prepared) = source::prepare(&camera.name, &camera.source, &outside);
-        (setup(camera, config.window(), config.detectors(), source), prepared)
+        (setup(camera, config, config.detectors(), source), prepared)
     });
     let (cameras, sources) = prepared.unzip();
     let service = Service { running, sources, reread, level };
     work(config, open, Job { cameras, pace: Pace::Live, service: Some(service), progress: None })
 }
 
-/// How a camera of the service begins.
-pub(super) fn setup(camera: &CameraConfig, window: Millis, detectors: Detectors, source: FrameSource) -> Setup {
+/// How a camera of the service begins; its window and its folder are those that the process was started with.
+pub(super) fn setup(camera: &CameraConfig, started: &Config, detectors: Detectors, source: FrameSource) -> Setup {
     Setup {
         name: camera.name.clone(),
         model: camera.model.clone(),
         source,
         timing: timing(camera),
-        window,
+        window: started.window(),
         rate: camera.source.rate,
+        max_memory: camera.source.max_memory(),
         predictions: Recorded::default(),
         detectors,
+        learned: Learned::new(started.state_dir()).read(&camera.name),
     }
 }
 
@@ -210,7 +212,8 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let probe = (config.device_health() && job.pace == Pace::Live).then(|| reload::probe(config, &counters));
     let (gave_way, retired) = mpsc::unbounded_channel();
     let pipeline = Pipeline::new(job.cameras, spool.writer, Arc::clone(&telemetry));
-    let mut worker = Worker::start(pipeline, job.pace, probe, gave_way)?;
+    let learned = Learned::new(config.state_dir());
+    let mut worker = Worker::start(pipeline, job.pace, probe, learned, gave_way)?;
     let (end_sources, sources_end) = watch::channel(false);
     let sources = match job.service {
         Some(Service { running, sources, reread, level }) => {

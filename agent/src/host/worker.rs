@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use driftglass_protocol::id::Name;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::health::Probe;
+use super::learned::Learned;
 use crate::health::Health;
 use crate::pipeline::{Change, Pipeline, Retired, Surroundings, Turn};
 use crate::source::Moment;
@@ -70,6 +72,7 @@ impl Worker {
         pipeline: Pipeline,
         pace: Pace,
         probe: Option<Probe>,
+        learned: Learned,
         retired: mpsc::UnboundedSender<Retired>,
     ) -> std::io::Result<Self> {
         let (commands, told) = sync_channel(COMMANDS);
@@ -78,6 +81,7 @@ impl Worker {
         let mut inside = Inside {
             clock: Clock::default(),
             probe,
+            learned,
             told,
             stopping: Arc::clone(&stopping),
             changes: Vec::new(),
@@ -114,6 +118,7 @@ impl Worker {
 struct Inside {
     clock: Clock,
     probe: Option<Probe>,
+    learned: Learned,
     told: Receiver<Command>,
     stopping: Arc<AtomicBool>,
     /// Told and not taken up yet.
@@ -151,6 +156,10 @@ impl Surroundings for Inside {
     fn health(&mut self) -> Health {
         let elapsed = self.clock.now().elapsed;
         self.probe.as_mut().map(|probe| probe.at(elapsed)).unwrap_or_default()
+    }
+
+    fn keep(&mut self, camera: &Name, learned: &[u8]) {
+        self.learned.keep(camera, learned);
     }
 
     fn pause(&mut self) -> ControlFlow<()> {

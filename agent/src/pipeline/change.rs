@@ -43,6 +43,8 @@ pub struct Update {
     pub timing: Timing,
     /// Sampling rate, also the rate expected.
     pub rate: Option<FrameRate>,
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes.
+    pub max_memory: u64,
     /// What watches its model.
     pub detectors: Detectors,
     /// Another source, where that changes.
@@ -75,7 +77,7 @@ impl Pipeline {
     pub fn change(&mut self, change: Change, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         match change {
             Change::Add(setup) => {
-                let camera = Camera::new(*setup, &self.writer);
+                let camera = Camera::new(*setup, &self.writer, &self.telemetry);
                 self.cameras.push(camera);
             }
             Change::Update(update) => {
@@ -130,12 +132,13 @@ impl Pipeline {
             return false;
         }
         let Some(update) = camera.update.take() else { return false };
-        let Update { name: _, model, timing, rate, detectors, source } = *update;
+        let Update { name: _, model, timing, rate, max_memory, detectors, source } = *update;
         if (&camera.model, camera.detectors) != (&model, detectors) {
             // What watched another model, or watched it differently, says nothing of this one.
             camera.predicted = None;
         }
         (camera.model, camera.timing, camera.detectors) = (model, timing, detectors);
+        camera.max_memory = max_memory;
         camera.sampler = Sampler::new(rate, camera.sampler.due());
         camera.window.set_rate(rate);
         let Some(Replacement { mut source, prepared }) = source else { return false };

@@ -19,6 +19,7 @@ const MINUTE: Millis = Millis(60_000);
 
 struct Clockwork {
     now: Moment,
+    kept: Option<Vec<u8>>,
 }
 
 impl Surroundings for Clockwork {
@@ -28,6 +29,10 @@ impl Surroundings for Clockwork {
     fn health(&mut self) -> Health {
         Health { memory: Some(fixed_share(0.5)), ..Health::default() }
     }
+    fn keep(&mut self, camera: &Name, learned: &[u8]) {
+        assert_eq!(camera.as_str(), "c");
+        self.kept = Some(learned.to_vec());
+    }
     fn pause(&mut self) -> ControlFlow<()> {
         ControlFlow::Break(())
     }
@@ -36,7 +41,7 @@ impl Surroundings for Clockwork {
 impl Clockwork {
     fn at(millis: i64) -> Self {
         let elapsed = Duration::from_millis(u64::try_from(millis).expect("positive"));
-        Self { now: Moment { wall: UnixMillis(millis), elapsed } }
+        Self { now: Moment { wall: UnixMillis(millis), elapsed }, kept: None }
     }
 
     fn advance(&mut self, millis: u32) {
@@ -84,8 +89,10 @@ fn watching(frames: Directory) -> Setup {
         timing: Timing::Live(EventTime::Modified),
         window: MINUTE,
         rate: None,
+        max_memory: 100_000,
         predictions: Recorded::default(),
         detectors: Detectors::default(),
+        learned: None,
     }
 }
 
@@ -248,6 +255,26 @@ fn predictions_of_counted_frames_travel_with_their_window() {
     };
     assert_eq!(absent(Feature::Confidence), Some(1));
     assert_eq!((absent(Feature::DeviceMemory), absent(Feature::DeviceDisk)), (Some(0), None));
+
+    // What the detectors learned is there for a later start, and of no use where it is damaged.
+    let mut learned = clockwork.kept.expect("kept when the window closed");
+    let lost = |learned: Vec<u8>| {
+        let state = tempfile::tempdir().expect("folder");
+        let device = DeviceId { site: Name::parse("s").expect("name"), device: Name::parse("d").expect("name") };
+        let settings = Settings { state_dir: state.path().to_path_buf(), device, max_bytes: 4 << 20 };
+        let opened = spool::open(settings, 5).expect("opens");
+        let telemetry = Telemetry::new(Arc::clone(&opened.shared), Arc::default()).expect("figures");
+        let frames = Directory::watched(frames.clone(), Vec::new());
+        let setup = Setup { learned: Some(learned), ..watching(frames) };
+        let camera = Camera::new(setup, &opened.writer, &telemetry);
+        let text = String::from_utf8(telemetry.render().expect("rendered")).expect("text");
+        let lost = text.contains("driftglass_agent_detector_states_lost_total 1");
+        assert_eq!(camera.predicted.is_none(), lost);
+        lost
+    };
+    assert!(!lost(learned.clone()));
+    learned[20] ^= 1;
+    assert!(lost(learned));
 }
 
 /// Another folder, and another rate, for the camera.
@@ -267,6 +294,7 @@ fn moved(to: &Path, rate: Option<FrameRate>) -> Change {
         model: Some(Model { name: Name::parse("m").expect("name"), version: Name::parse("2").expect("name") }),
         timing: setup.timing,
         rate,
+        max_memory: setup.max_memory,
         detectors: setup.detectors,
         source: Some(Replacement { source, prepared }),
     }))

@@ -64,7 +64,8 @@ pub struct Prepared {
 pub fn prepare(name: &Name, source: &SourceConfig, outside: &Outside) -> (FrameSource, Prepared) {
     let status = Arc::new(Status::new(name.clone(), place(name, &source.kind)));
     let (frames, feed) = if let SourceKind::Directory { path, .. } = &source.kind {
-        let folder = Directory::watched(path.clone(), Vec::new()).telling(Arc::clone(&status));
+        let folder =
+            Directory::watched(path.clone(), Vec::new()).limited(source.max_frame as u64).telling(Arc::clone(&status));
         (FrameSource::Directory(folder), None)
     } else {
         let limits = Limits { bytes: source.max_frame, pixels: source.max_pixels };

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use super::huffman::with_tables;
 use super::jpeg_stream::Piece;
 use super::status::{Failure, Status};
-use super::weight::decoded_bytes;
 use super::{Candidate, Condition, Moment, Unusable};
+use crate::decode::decoded_bytes;
 
 /// Frames that wait at most.
 pub(super) const WAITING: usize = 8;

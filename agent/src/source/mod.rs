@@ -29,7 +29,6 @@ mod snapshot;
 mod status;
 #[cfg(feature = "v4l2")]
 mod v4l2;
-mod weight;
 
 use std::time::Duration;
 
