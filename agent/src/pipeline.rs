@@ -34,6 +34,10 @@ use crate::spool::{AppendError, CameraCheckpoint, Writer};
 use crate::telemetry::Telemetry;
 use crate::window::{CameraWindow, FrameRate, Place, Scratch};
 
+mod change;
+
+pub use change::{Change, Replacement, Retired, Update};
+
 /// How long after its end a window stays open for files that are on their way.
 pub const GRACE: Millis = Millis(2_000);
 /// Frames of one camera before the next has its turn.
@@ -49,6 +53,8 @@ pub trait Surroundings {
     fn health(&mut self) -> Health {
         Health::default()
     }
+    /// Keeps what a camera's detectors have learned for a later process.
+    fn keep(&mut self, _camera: &Name, _learned: &[u8]) {}
     /// Waits a moment because the spool refuses; `Break` when the agent is to stop.
     fn pause(&mut self) -> ControlFlow<()>;
 }
@@ -82,10 +88,14 @@ pub struct Setup {
     pub window: Millis,
     /// Sampling rate, also the rate expected.
     pub rate: Option<FrameRate>,
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes.
+    pub max_memory: u64,
     /// What its model said, by file name.
     pub predictions: Recorded,
     /// What watches its model.
     pub detectors: Detectors,
+    /// What they had learned before ([`Surroundings::keep`]).
+    pub learned: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +105,7 @@ struct Camera {
     source: FrameSource,
     timing: Timing,
     length: Millis,
+    max_memory: u64,
     sampler: Sampler,
     window: CameraWindow,
     state: CameraState,
@@ -106,6 +117,8 @@ struct Camera {
     predicted: Option<Box<PredictionWindow>>,
     complained: Option<Duration>,
     quiet: u64,
+    /// What changes with the next window.
+    update: Option<Box<Update>>,
 }
 
 /// All cameras of an agent.
@@ -117,6 +130,7 @@ pub struct Pipeline {
     scratch: Box<Scratch>,
     label_room: Box<[u8; LABELS_BYTES]>,
     telemetry: Arc<Telemetry>,
+    retired: Vec<Retired>,
 }
 
 /// What a turn found.
@@ -134,7 +148,7 @@ impl Pipeline {
     /// Cameras that go on where the spool's last checkpoint left them.
     #[must_use]
     pub fn new(setups: Vec<Setup>, writer: Writer, telemetry: Arc<Telemetry>) -> Self {
-        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer)).collect();
+        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer, &telemetry)).collect();
         Self {
             cameras,
             writer,
@@ -142,6 +156,7 @@ impl Pipeline {
             scratch: Box::default(),
             label_room: Box::new([0; LABELS_BYTES]),
             telemetry,
+            retired: Vec::new(),
         }
     }
 
@@ -157,6 +172,7 @@ impl Pipeline {
                     if camera.over(now.wall) && self.close(index, false, surroundings).is_break() {
                         return Turn::Stopped;
                     }
+                    self.take_up(index);
                     break;
                 };
                 counted += 1;
@@ -186,7 +202,12 @@ impl Pipeline {
         if camera.window.place(time) == Place::AfterOpen {
             self.close(index, false, surroundings)?;
         }
+        let replaced = self.take_up(index);
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if replaced {
+            camera.pass_over(candidate, time, &self.telemetry);
+            return ControlFlow::Continue(());
+        }
         let name = camera.name.as_str();
         match candidate.condition {
             Condition::OutOfOrder => {
@@ -238,9 +259,18 @@ impl Pipeline {
             window.close(name, model, &mut self.scratch)
         };
         let Some(mut summary) = summary else { return ControlFlow::Continue(()) };
-        summary.predictions = camera.predicted.as_mut().and_then(|predicted| predicted.close(&mut self.label_room));
-        // A replay has no position that a later start could go on from.
-        let checkpoint = matches!(camera.timing, Timing::Live(_)).then(|| camera.checkpoint());
+        // A replay has nothing that a later start could go on from.
+        let lasting = matches!(camera.timing, Timing::Live(_));
+        if let Some(predicted) = &mut camera.predicted {
+            summary.predictions = predicted.close(&mut self.label_room);
+            if lasting
+                && summary.predictions.is_some()
+                && let Some(learned) = predicted.to_bytes(camera.model.as_ref())
+            {
+                surroundings.keep(&camera.name, &learned);
+            }
+        }
+        let checkpoint = lasting.then(|| camera.checkpoint());
         append(&mut self.writer, &summary, checkpoint, &self.telemetry, surroundings)
     }
 }
@@ -280,11 +310,15 @@ fn append(
 }
 
 impl Camera {
-    fn new(setup: Setup, writer: &Writer) -> Self {
+    fn new(setup: Setup, writer: &Writer, telemetry: &Telemetry) -> Self {
         let known = match setup.timing {
             Timing::Live(_) => writer.cameras().get(&setup.name),
             Timing::Recorded { .. } => None,
         };
+        let mut source = setup.source;
+        if let Some(known) = known {
+            source.resume(&known.position);
+        }
         let state = known.and_then(|known| known.state.as_deref()).map(CameraState::from_bytes);
         let state = match state {
             Some(Ok(state)) => state,
@@ -294,6 +328,17 @@ impl Camera {
             }
             None => CameraState::new(),
         };
+        let predicted = setup.learned.and_then(|learned| {
+            let (model, detectors) = (setup.model.as_ref(), setup.detectors);
+            match PredictionWindow::from_bytes(&learned, model, detectors, seed(&setup.name)) {
+                Ok(window) => Some(Box::new(window)),
+                Err(error) => {
+                    tracing::warn!(camera = %setup.name, %error, "what the detectors had learned cannot be read; they begin anew");
+                    telemetry.detectors_lost();
+                    None
+                }
+            }
+        });
         Self {
             sampler: Sampler::new(setup.rate, known.and_then(|known| known.sample_due)),
             window: CameraWindow::new(setup.window, setup.rate, known.and_then(|known| known.closed_until)),
@@ -301,15 +346,17 @@ impl Camera {
             state,
             name: setup.name,
             model: setup.model,
-            source: setup.source,
+            source,
             timing: setup.timing,
             length: setup.window,
+            max_memory: setup.max_memory,
             index: 0,
             predictions: setup.predictions,
             detectors: setup.detectors,
-            predicted: None,
+            predicted,
             complained: None,
             quiet: 0,
+            update: None,
         }
     }
 
@@ -353,7 +400,7 @@ impl Camera {
         elapsed: Duration,
     ) -> bool {
         let measured = match self.source.read(candidate) {
-            Ok(Some(bytes)) => decoder.measure(bytes),
+            Ok(Some(bytes)) => decoder.measure_within(bytes, self.max_memory),
             Ok(None) => return false,
             Err(reason) => {
                 self.window.add_undecodable(time);
@@ -376,7 +423,7 @@ impl Camera {
             }
             Err(error) => {
                 self.window.add_undecodable(time);
-                telemetry.frame_error(self.name.as_str(), "undecodable");
+                telemetry.frame_error(self.name.as_str(), error.reason());
                 self.complain(candidate, &error, elapsed);
                 false
             }

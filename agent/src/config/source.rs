@@ -18,6 +18,8 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_FRAME: usize = 4 << 20;
 /// 3840x2160 and some.
 const MAX_PIXELS: u64 = 9_000_000;
+/// Most bytes of a file in a folder unless said otherwise.
+const MAX_FILE: usize = 32 << 20;
 
 /// Where frames come from, and which of them count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +30,10 @@ pub struct SourceConfig {
     pub rate: Option<FrameRate>,
     /// How long a live source waits for a frame until something is called wrong.
     pub timeout: Duration,
-    /// Most bytes of a live source's frame.
+    /// Most bytes of a frame.
     pub max_frame: usize,
-    /// Most pixels of a live source's frame, as far as they take three bytes each; others may have fewer.
+    /// Most pixels of a frame, as far as they take three bytes each; others may have fewer. A JPEG from a folder that is measured strip by
+    /// strip takes none, and may have any number.
     pub max_pixels: u64,
 }
 
@@ -73,6 +76,14 @@ pub enum SourceKind {
         /// Width and height asked for, in pixels; without them what the device is set to.
         size: Option<(u32, u32)>,
     },
+}
+
+impl SourceConfig {
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes: RGB for all that are allowed.
+    #[must_use]
+    pub const fn max_memory(&self) -> u64 {
+        self.max_pixels.saturating_mul(3)
+    }
 }
 
 /// A camera asked over HTTP.
@@ -126,20 +137,18 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             "arrival" => Ok(EventTime::Arrival),
             _ => Err(String::new()),
         });
+        let (max_frame, max_pixels) = limits(section, MAX_FILE, faults);
         let kind = SourceKind::Directory { path: path?, time: time.unwrap_or_default() };
-        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame: MAX_FRAME, max_pixels: MAX_PIXELS });
+        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame, max_pixels });
     }
     let timeout = section.optional("timeout", "a duration from 1s to 1h, such as \"10s\"", faults, timeout);
-    let max_frame = section
-        .optional("max_frame", "a size from 64KiB to 32MiB, such as \"4MiB\"", faults, max_frame)
-        .unwrap_or(MAX_FRAME);
-    let max_pixels = section.number("max_pixels", "a whole number from 10000 to 67108864", faults, max_pixels);
+    let (max_frame, max_pixels) = limits(section, MAX_FRAME, faults);
     let mut config = SourceConfig {
         kind: SourceKind::PushSocket(PathBuf::new()),
         rate,
         timeout: timeout.unwrap_or(if let Kind::Push = kind { PUSH_TIMEOUT } else { TIMEOUT }),
         max_frame,
-        max_pixels: max_pixels.unwrap_or(MAX_PIXELS),
+        max_pixels,
     };
     config.kind = match kind {
         Kind::Snapshot => {
@@ -171,6 +180,13 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
         }
     };
     Some(config)
+}
+
+/// Most bytes and most pixels of a picture.
+fn limits(section: &mut Section, default_frame: usize, faults: &mut Faults) -> (usize, u64) {
+    let frame = section.optional("max_frame", "a size from 64KiB to 32MiB, such as \"4MiB\"", faults, max_frame);
+    let pixels = section.number("max_pixels", "a whole number from 10000 to 67108864", faults, max_pixels);
+    (frame.unwrap_or(default_frame), pixels.unwrap_or(MAX_PIXELS))
 }
 
 fn http(section: &mut Section, faults: &mut Faults) -> Option<HttpSource> {

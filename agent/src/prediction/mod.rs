@@ -5,6 +5,8 @@
 //! Deliberately absent: where predictions come from (files, model servers), and detectors that look at more than one stream.
 
 #[cfg(feature = "host")]
+mod kept;
+#[cfg(feature = "host")]
 mod recorded;
 mod thinning;
 mod watch;
@@ -13,6 +15,8 @@ mod window;
 use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::unit::Fixed;
 
+#[cfg(feature = "host")]
+pub use kept::{KEPT_BYTES, KeptError};
 #[cfg(feature = "host")]
 pub use recorded::Recorded;
 pub use thinning::Thinning;

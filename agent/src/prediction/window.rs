@@ -1,6 +1,6 @@
 //! The predictions of one camera's window: labels, errors, and what the detectors advise.
 //!
-//! Counts belong to a window and begin anew with the next; the detectors run on. They begin anew with the agent.
+//! Counts belong to a window and begin anew with the next; the detectors run on, also over a restart of the agent (`kept`).
 
 use driftglass_protocol::advisory::{Advisory, Stream};
 use driftglass_protocol::limit::{ADVISORIES, LABELS_BYTES};
@@ -9,7 +9,7 @@ use driftglass_protocol::sketch::LabelCounts;
 use driftglass_protocol::unit::UnixMillis;
 
 use super::Prediction;
-use super::watch::{Detectors, StreamWatch};
+use super::watch::{Detectors, Saved, StreamWatch};
 
 /// About 23 KiB; a camera without a model needs none.
 #[derive(Clone, Debug)]
@@ -36,6 +36,22 @@ impl PredictionWindow {
             further: 0,
             streams: Stream::ALL.map(|stream| StreamWatch::new(stream, detectors, seed)),
         }
+    }
+
+    /// The detectors, for a later process.
+    #[cfg(feature = "host")]
+    pub(super) fn save(&self) -> [Saved; Stream::ALL.len()] {
+        self.streams.each_ref().map(StreamWatch::save)
+    }
+
+    /// Detectors go on where they were; false where that is no state that they can have come to, and they begin anew.
+    pub(super) fn resume(&mut self, saved: [Saved; Stream::ALL.len()]) -> bool {
+        let fresh = self.streams.clone();
+        let sound = self.streams.iter_mut().zip(saved).all(|(stream, saved)| stream.resume(saved));
+        if !sound {
+            self.streams = fresh;
+        }
+        sound
     }
 
     /// Counts what a model said of a frame that counts in the open window.

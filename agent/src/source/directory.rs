@@ -27,6 +27,8 @@ use super::{Candidate, Condition, Failure, Moment, Status, Unusable};
 
 /// Files beyond this size are not read.
 pub const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
+/// Most memory that is kept for the next file, in bytes.
+const KEPT: usize = 1024 * 1024;
 /// Least time between the two looks that find a file complete.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
 /// How long a file may keep changing before it is given up.
@@ -55,6 +57,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    most: u64,
     settle: Duration,
     position: Vec<u8>,
     waiting: VecDeque<Waiting>,
@@ -85,6 +88,7 @@ impl Directory {
     fn new(path: PathBuf, position: Vec<u8>, settle: Duration) -> Self {
         Self {
             path,
+            most: MAX_FILE_BYTES,
             settle,
             position,
             waiting: VecDeque::new(),
@@ -96,6 +100,18 @@ impl Directory {
             status: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// Takes files of at most so many bytes for pictures, and never more than [`MAX_FILE_BYTES`].
+    #[must_use]
+    pub const fn limited(mut self, most: u64) -> Self {
+        self.most = if most < MAX_FILE_BYTES { most } else { MAX_FILE_BYTES };
+        self
+    }
+
+    /// Goes on behind a position; only before the first look.
+    pub(super) fn resume(&mut self, position: &[u8]) {
+        self.position = position.to_vec();
     }
 
     /// Tells there whether the folder can be listed.
@@ -143,7 +159,7 @@ impl Directory {
 
     /// What the first file waiting is, given its shape now; `None` where it has to wait.
     fn judge(&mut self, shape: Shape, elapsed: Duration) -> Option<Condition> {
-        let settle = self.settle;
+        let (settle, most) = (self.settle, self.most);
         let front = self.waiting.front_mut()?;
         if front.shape != Some(shape) {
             front.shape = Some(shape);
@@ -157,7 +173,7 @@ impl Directory {
         }
         Some(match shape.0 {
             0 => Condition::Unusable(Unusable::Empty),
-            1..=MAX_FILE_BYTES => Condition::Ready,
+            length if length <= most => Condition::Ready,
             _ => Condition::Unusable(Unusable::TooLarge),
         })
     }
@@ -168,15 +184,16 @@ impl Directory {
     /// [`Unusable`].
     pub fn read(&mut self, candidate: &Candidate) -> Result<Option<&[u8]>, Unusable> {
         self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
         let unreadable = |error: std::io::Error| Unusable::Unreadable(error.kind());
         let file = match File::open(self.path.join(OsStr::from_bytes(&candidate.position))) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(unreadable)?,
         };
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut self.buffer).map_err(unreadable)?;
+        file.take(self.most + 1).read_to_end(&mut self.buffer).map_err(unreadable)?;
         match self.buffer.len() as u64 {
             0 => Err(Unusable::Empty),
-            1..=MAX_FILE_BYTES => Ok(Some(&self.buffer)),
+            length if length <= self.most => Ok(Some(&self.buffer)),
             _ => Err(Unusable::TooLarge),
         }
     }

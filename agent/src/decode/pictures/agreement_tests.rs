@@ -95,7 +95,7 @@ struct Both {
 impl Both {
     fn see(&mut self, bytes: &[u8]) -> [FeatureValues; 2] {
         let by_strips = strips(&mut self.decoder, bytes).expect("decodes").expect("is decoded in strips");
-        let in_full = self.decoder.measure_jpeg_in_full(bytes).expect("decodes");
+        let in_full = self.decoder.measure_jpeg_in_full(bytes, crate::decode::MAX_MEMORY).expect("decodes");
         [self.strips.observe(&by_strips), self.full.observe(&in_full)]
     }
 }
