@@ -5,6 +5,8 @@
 //! them all.
 
 mod fault;
+#[cfg(feature = "inference")]
+mod inference;
 mod section;
 mod source;
 
@@ -20,6 +22,8 @@ use driftglass_protocol::unit::Millis;
 use toml::{Table, Value};
 
 pub use fault::{Fault, Faults};
+#[cfg(feature = "inference")]
+pub use inference::{Api, InferenceConfig, Pixels, Pointer, ScoreConfig};
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};
 
@@ -56,7 +60,7 @@ pub enum EventTime {
 }
 
 /// One camera.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CameraConfig {
     /// Its name.
     pub name: Name,

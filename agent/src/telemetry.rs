@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -19,6 +20,7 @@ pub struct Telemetry {
     frames: IntCounterVec,
     frame_errors: IntCounterVec,
     frames_skipped: IntCounterVec,
+    other_model: IntCounterVec,
     source_up: IntGaugeVec,
     source_failures: IntCounterVec,
     feature_seconds: Histogram,
@@ -84,6 +86,11 @@ impl Telemetry {
                 "Frames left out by the sampling rate, or because they came faster than they could be measured",
                 &["camera"],
             )?,
+            other_model: counters(
+                "driftglass_agent_predictions_of_other_models_total",
+                "Predictions not counted because the window's figures are those of another model or version",
+                &["camera"],
+            )?,
             source_failures: counters(
                 "driftglass_agent_source_failures_total",
                 "Attempts to get pictures that failed, by reason",
@@ -145,6 +152,19 @@ impl Telemetry {
     /// Frames were left out.
     pub fn skipped(&self, camera: &str, count: u32) {
         self.frames_skipped.with_label_values(&[camera]).inc_by(u64::from(count));
+    }
+
+    /// A prediction came from another model than the window's first.
+    pub fn other_model(&self, camera: &str) {
+        self.other_model.with_label_values(&[camera]).inc();
+    }
+
+    /// Figures that a source keeps of its own are shown from now on.
+    ///
+    /// # Errors
+    /// Only where two figures have one name.
+    pub fn show(&self, figures: Vec<Box<dyn Collector>>) -> Result<(), prometheus::Error> {
+        figures.into_iter().try_for_each(|figure| self.registry.register(figure))
     }
 
     /// A frame was measured.

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::Faults;
+#[cfg(feature = "inference")]
+use super::inference::{InferenceConfig, inference};
 use super::section::Section;
 use super::{EventTime, absolute, frame_rate};
 use crate::source::address::Address;
 use crate::source::{CommandLine, HTTP_SCHEMES, MAX_FILE_BYTES};
 use crate::window::FrameRate;
 
-const KINDS: &str = "\"directory\", \"snapshot\", \"mjpeg\", \"exec\", \"push\", \"rtsp\" or \"v4l2\"";
+const KINDS: &str = "\"directory\", \"snapshot\", \"mjpeg\", \"exec\", \"push\", \"inference\", \"rtsp\" or \"v4l2\"";
 const RTSP_SCHEMES: [(&str, u16); 1] = [("rtsp", 554)];
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -20,7 +22,7 @@ const MAX_FRAME: usize = 4 << 20;
 const MAX_PIXELS: u64 = 9_000_000;
 
 /// Where frames come from, and which of them count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
     /// Where they come from.
     pub kind: SourceKind,
@@ -35,7 +37,7 @@ pub struct SourceConfig {
 }
 
 /// The kinds of source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SourceKind {
     /// A watched folder.
     Directory {
@@ -59,6 +61,9 @@ pub enum SourceKind {
     },
     /// Pictures brought over a socket of this machine.
     PushSocket(PathBuf),
+    /// What passes between a model server and its clients.
+    #[cfg(feature = "inference")]
+    Inference(Box<InferenceConfig>),
     /// A camera that speaks RTSP.
     Rtsp {
         /// Where it is.
@@ -91,6 +96,7 @@ enum Kind {
     Mjpeg,
     Exec,
     Push,
+    Inference,
     Rtsp,
     V4l2,
 }
@@ -107,7 +113,7 @@ fn kind(text: &str) -> Result<Kind, String> {
         "push" => Ok(Kind::Push),
         "rtsp" => built(cfg!(feature = "rtsp"), Kind::Rtsp, "; the kind \"exec\" with ffmpeg does it"),
         "v4l2" => built(cfg!(feature = "v4l2"), Kind::V4l2, "; the kind \"exec\" with ffmpeg does it"),
-        "inference" => Err(format!("the kind \"{text}\" is not available in this release")),
+        "inference" => built(cfg!(feature = "inference"), Kind::Inference, ""),
         _ => Err(String::new()),
     }
 }
@@ -137,7 +143,7 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
     let mut config = SourceConfig {
         kind: SourceKind::PushSocket(PathBuf::new()),
         rate,
-        timeout: timeout.unwrap_or(if let Kind::Push = kind { PUSH_TIMEOUT } else { TIMEOUT }),
+        timeout: timeout.unwrap_or(if let Kind::Push | Kind::Inference = kind { PUSH_TIMEOUT } else { TIMEOUT }),
         max_frame,
         max_pixels: max_pixels.unwrap_or(MAX_PIXELS),
     };
@@ -153,6 +159,13 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             CommandLine { program, arguments: words }
         })?),
         Kind::Push => push(section, faults)?,
+        #[cfg(feature = "inference")]
+        Kind::Inference => {
+            let inference = inference(section, faults)?;
+            // A picture is a part of a body.
+            config.max_frame = inference.max_body;
+            SourceKind::Inference(Box::new(inference))
+        }
         Kind::Rtsp => {
             let udp = section.optional("transport", "\"tcp\" or \"udp\"", faults, |text| match text {
                 "tcp" => Ok(false),
@@ -164,6 +177,9 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             });
             SourceKind::Rtsp { address: address?, udp: udp.unwrap_or_default() }
         }
+        // Refused already where this program was built without it.
+        #[cfg(not(feature = "inference"))]
+        Kind::Inference => return None,
         Kind::Directory | Kind::V4l2 => {
             let size = section.optional("size", "WIDTHxHEIGHT from 8x8 to 8192x8192", faults, size);
             let device = section.required("device", "an absolute path, such as \"/dev/video0\"", faults, absolute);
@@ -242,6 +258,8 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 pub(super) fn conflicts<'c>(sources: impl Iterator<Item = (String, &'c SourceConfig)>, faults: &mut Faults) {
     let mut listening: Vec<(SocketAddr, Option<PathBuf>)> = Vec::new();
     let mut sockets: Vec<&PathBuf> = Vec::new();
+    #[cfg(feature = "inference")]
+    let mut proxies = super::inference::Conflicts::default();
     for (key, source) in sources {
         match &source.kind {
             SourceKind::PushHttp { listen, token_file } => match listening.iter().find(|(known, _)| known == listen) {
@@ -265,6 +283,8 @@ pub(super) fn conflicts<'c>(sources: impl Iterator<Item = (String, &'c SourceCon
                 }
                 sockets.push(path);
             }
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(inference) => proxies.add(&key, inference, faults),
             _ => {}
         }
     }
@@ -330,7 +350,6 @@ mod tests {
             ("kind = \"push\", listen = \"0.0.0.0:9\"", "set token_file"),
             ("kind = \"push\", listen = \"127.0.0.1:9\", socket = \"/x\"", "a socket has neither"),
             ("kind = \"push\", socket = \"/x\", token_file = \"/t\"", "a socket has neither"),
-            ("kind = \"inference\"", "not available in this release"),
             ("kind = \"webcam\"", "\"snapshot\""),
         ] {
             let faults = resolve(&[source]).expect_err(source);

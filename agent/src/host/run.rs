@@ -3,12 +3,14 @@
 //! A clean stop leaves open windows as they are: their files are not committed and are read again at the next start, so nothing is
 //! counted twice or lost. The uplink is told to stop after the pipeline.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -95,11 +97,18 @@ pub(super) struct Job {
 }
 
 /// The sources that have to run, and how to end them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Live {
     fetchers: Vec<Fetcher>,
     statuses: Vec<Arc<Status>>,
+    figures: Vec<Box<dyn Collector>>,
     stop: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("fetchers", &self.fetchers).finish_non_exhaustive()
+    }
 }
 
 /// Runs the service until it is told to stop.
@@ -114,7 +123,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let known = spool.writer.cameras().get(name);
         known.map(|known| known.position.clone()).unwrap_or_default()
     };
-    let source::Open { sources, fetchers, statuses } = source::open(config.cameras(), position, &outside);
+    let source::Open { sources, fetchers, statuses, figures } = source::open(config.cameras(), position, &outside);
     let cameras = config.cameras().iter().zip(sources).map(|(camera, source)| Setup {
         name: camera.name.clone(),
         model: camera.model.clone(),
@@ -130,7 +139,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         detectors: config.detectors(),
     });
     let cameras = cameras.collect();
-    let live = Live { fetchers, statuses, stop };
+    let live = Live { fetchers, statuses, figures, stop };
     let job = Job { cameras, live, pace: Pace::Live, service: true, progress: None };
     work(config, Open { spool, connector, vault }, job)
 }
@@ -182,6 +191,7 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let shared = spool.shared;
     let mut telemetry = Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?;
     telemetry.watch(job.live.statuses);
+    telemetry.show(job.live.figures)?;
     let telemetry = Arc::new(telemetry);
     let speaker = Speaker {
         device: config.device().clone(),

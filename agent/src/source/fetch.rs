@@ -4,12 +4,14 @@
 //! those of the uplink do; a source whose future is dropped leaves nothing behind that runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use driftglass_protocol::id::Name;
+use prometheus::core::Collector;
 use tokio::time::sleep;
 
 use super::exec::Exec;
@@ -37,6 +39,8 @@ enum Kind {
     Exec(Exec),
     Socket(Socket, Duration),
     Server(Server, Vec<Duration>),
+    #[cfg(feature = "inference")]
+    Inference(super::inference::Proxy),
     #[cfg(feature = "rtsp")]
     Rtsp(super::rtsp::Rtsp),
     #[cfg(feature = "v4l2")]
@@ -52,7 +56,7 @@ pub struct Fetcher {
 }
 
 /// Sources ready to begin.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Open {
     /// One for each camera, in their order.
     pub sources: Vec<FrameSource>,
@@ -60,6 +64,14 @@ pub struct Open {
     pub fetchers: Vec<Fetcher>,
     /// Their states, in the same order.
     pub statuses: Vec<Arc<Status>>,
+    /// Figures that some of them keep of their own, for the metrics.
+    pub figures: Vec<Box<dyn Collector>>,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("sources", &self.sources).field("fetchers", &self.fetchers).finish_non_exhaustive()
+    }
 }
 
 /// A server and those who share it.
@@ -75,6 +87,8 @@ struct Shared {
 pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>, outside: &Outside) -> Open {
     let mut open = Open::default();
     let mut servers: BTreeMap<SocketAddr, Shared> = BTreeMap::new();
+    #[cfg(feature = "inference")]
+    let mut proxies = super::inference::Proxies::default();
     for CameraConfig { name, source, .. } in cameras {
         let mut begin = |place: String| {
             let limits = Limits { bytes: source.max_frame, pixels: source.max_pixels };
@@ -97,6 +111,12 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
                 server.token_file.clone_from(token_file);
                 server.feeds.push(feed);
                 server.waits.push(source.timeout);
+                continue;
+            }
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(inference) => {
+                let feed = begin(format!("http://{} for {}", inference.listen, inference.upstream));
+                proxies.add(inference, feed, source);
                 continue;
             }
             SourceKind::Snapshot(http) => (snapshot(http, source), begin(http.address.to_string())),
@@ -122,7 +142,7 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
                 (Kind::V4l2(camera), begin(device.display().to_string()))
             }
             // The configuration refuses what this program was built without.
-            #[cfg(not(all(feature = "rtsp", feature = "v4l2")))]
+            #[cfg(not(all(feature = "rtsp", feature = "v4l2", feature = "inference")))]
             _ => {
                 begin("a kind this program was built without".into());
                 continue;
@@ -133,6 +153,10 @@ pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>
     for (listen, Shared { token_file, feeds, waits }) in servers {
         let server = Server::new(listen, token_file, feeds.clone());
         open.fetchers.push(Fetcher { kind: Kind::Server(server, waits), feeds, outside: outside.clone() });
+    }
+    #[cfg(feature = "inference")]
+    for (proxy, feeds) in proxies.finish(&mut open.figures) {
+        open.fetchers.push(Fetcher { kind: Kind::Inference(proxy), feeds, outside: outside.clone() });
     }
     open
 }
@@ -192,6 +216,15 @@ impl Kind {
                 failure = silence(pairs.collect()) => failure,
             };
         }
+        #[cfg(feature = "inference")]
+        if let Self::Inference(proxy) = self {
+            let pairs = feeds.iter().zip(proxy.waits());
+            let silence = silence(pairs.collect());
+            return tokio::select! {
+                failure = proxy.attempt() => failure,
+                failure = silence => failure,
+            };
+        }
         let Some(feed) = feeds.first() else { return Failure::Ended };
         match self {
             Self::Snapshot(snapshot) => snapshot.attempt(feed).await,
@@ -205,6 +238,8 @@ impl Kind {
             Self::Rtsp(rtsp) => rtsp.attempt(feed).await,
             #[cfg(feature = "v4l2")]
             Self::V4l2(device) => device.attempt(feed).await,
+            #[cfg(feature = "inference")]
+            Self::Inference(_) => Failure::Ended,
             Self::Server(..) => Failure::Ended,
         }
     }
@@ -213,6 +248,8 @@ impl Kind {
         match self {
             Self::Exec(exec) => exec.close().await,
             Self::Socket(socket, _) => socket.close(),
+            #[cfg(feature = "inference")]
+            Self::Inference(proxy) => proxy.close().await,
             _ => {}
         }
     }

@@ -49,7 +49,7 @@ impl Running {
         let config = config.unwrap_or_else(|faults| panic!("{faults}"));
         let (stop, stopping) = watch::channel(false);
         let outside = Outside { now: clock::now, random, stop: stopping };
-        let Open { sources, fetchers, statuses } = open(config.cameras(), |_| Vec::new(), &outside);
+        let Open { sources, fetchers, statuses, .. } = open(config.cameras(), |_| Vec::new(), &outside);
         let names = cameras.iter().map(|(name, _)| (*name).to_owned()).collect();
         let tasks = fetchers.into_iter().map(|fetcher| tokio::spawn(fetcher.run())).collect();
         Self { names, sources, statuses, tasks, stop }
