@@ -4,6 +4,7 @@
 //! walked key by key instead of being decoded into a struct, because a decoder stops at the first fault and an operator wants
 //! them all.
 
+mod change;
 mod fault;
 #[cfg(feature = "inference")]
 mod inference;
@@ -21,6 +22,7 @@ use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::Millis;
 use toml::{Table, Value};
 
+pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
 #[cfg(feature = "inference")]
 pub use inference::{Api, InferenceConfig, Pixels, Pointer, ScoreConfig};
@@ -60,7 +62,7 @@ pub enum EventTime {
 }
 
 /// One camera.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CameraConfig {
     /// Its name.
     pub name: Name,
@@ -497,7 +499,7 @@ mod tests {
             listen = "0.0.0.0:1"
             [[camera]]
             name = "a"
-            source = { kind = "inference", url = "http://u:secret@x" }
+            source = { kind = "telepathy", url = "http://u:secret@x" }
             [[camera]]
             name = "a"
             source = { kind = "directory", path = "/x", fps = "fast", every = 2 }
@@ -513,7 +515,7 @@ mod tests {
             "window.length",
             "spool.max_bytes = 7",
             "telemetry.listen",
-            "not available in this release",
+            "kind = \"telepathy\"",
             "camera[1].name",
             "camera[1].source.fps = \"fast\"",
             "camera[1].source.every",

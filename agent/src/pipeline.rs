@@ -35,6 +35,10 @@ use crate::spool::{AppendError, CameraCheckpoint, Writer};
 use crate::telemetry::Telemetry;
 use crate::window::{CameraWindow, FrameRate, Place, Scratch};
 
+mod change;
+
+pub use change::{Change, Replacement, Retired, Update};
+
 /// How long after its end a window stays open for files that are on their way.
 pub const GRACE: Millis = Millis(2_000);
 /// Frames of one camera before the next has its turn.
@@ -109,6 +113,8 @@ struct Camera {
     heard_model: Option<Model>,
     complained: Option<Duration>,
     quiet: u64,
+    /// What changes with the next window.
+    update: Option<Box<Update>>,
 }
 
 /// All cameras of an agent.
@@ -120,6 +126,7 @@ pub struct Pipeline {
     scratch: Box<Scratch>,
     label_room: Box<[u8; LABELS_BYTES]>,
     telemetry: Arc<Telemetry>,
+    retired: Vec<Retired>,
 }
 
 /// What a turn found.
@@ -145,6 +152,7 @@ impl Pipeline {
             scratch: Box::default(),
             label_room: Box::new([0; LABELS_BYTES]),
             telemetry,
+            retired: Vec::new(),
         }
     }
 
@@ -160,6 +168,7 @@ impl Pipeline {
                     if camera.over(now.wall) && self.close(index, false, surroundings).is_break() {
                         return Turn::Stopped;
                     }
+                    self.take_up(index);
                     break;
                 };
                 counted += 1;
@@ -195,7 +204,12 @@ impl Pipeline {
         if camera.window.place(time) == Place::AfterOpen {
             self.close(index, false, surroundings)?;
         }
+        let replaced = self.take_up(index);
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if replaced {
+            camera.pass_over(candidate, time, &self.telemetry);
+            return ControlFlow::Continue(());
+        }
         let name = camera.name.as_str();
         match candidate.condition {
             Condition::OutOfOrder => {
@@ -297,6 +311,10 @@ impl Camera {
             Timing::Live(_) => writer.cameras().get(&setup.name),
             Timing::Recorded { .. } => None,
         };
+        let mut source = setup.source;
+        if let Some(known) = known {
+            source.resume(&known.position);
+        }
         let state = known.and_then(|known| known.state.as_deref()).map(CameraState::from_bytes);
         let state = match state {
             Some(Ok(state)) => state,
@@ -313,7 +331,7 @@ impl Camera {
             state,
             name: setup.name,
             model: setup.model,
-            source: setup.source,
+            source,
             timing: setup.timing,
             length: setup.window,
             index: 0,
@@ -323,6 +341,7 @@ impl Camera {
             heard_model: None,
             complained: None,
             quiet: 0,
+            update: None,
         }
     }
 

@@ -17,7 +17,7 @@ const NAMES: usize = 100_000;
 const STEPS: usize = 16;
 
 /// A proxy in front of a model server, and how to read what passes. Cameras that share `listen` share what stands before `api`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferenceConfig {
     /// Where clients of the model connect to.
     pub listen: SocketAddr,
@@ -106,6 +106,9 @@ pub struct ScoreConfig {
     pub classes: Vec<String>,
 }
 
+/// No number that is none gets through the checks.
+impl Eq for ScoreConfig {}
+
 /// How tensors become pictures: a pixel is 255·(value·deviation + mean), or the value itself where it is in bytes already.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pixels {
@@ -118,6 +121,9 @@ pub struct Pixels {
     /// Whether blue comes first.
     pub blue_first: bool,
 }
+
+/// No number that is none gets through the checks.
+impl Eq for Pixels {}
 
 pub(super) fn inference(section: &mut Section, faults: &mut Faults) -> Option<InferenceConfig> {
     let remote = section.flag("allow_remote", faults).unwrap_or(false);

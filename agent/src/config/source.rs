@@ -22,7 +22,7 @@ const MAX_FRAME: usize = 4 << 20;
 const MAX_PIXELS: u64 = 9_000_000;
 
 /// Where frames come from, and which of them count.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceConfig {
     /// Where they come from.
     pub kind: SourceKind,
@@ -37,7 +37,7 @@ pub struct SourceConfig {
 }
 
 /// The kinds of source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     /// A watched folder.
     Directory {
@@ -317,6 +317,7 @@ mod tests {
             "kind = \"push\", listen = \"127.0.0.1:9\"",
             "kind = \"push\", listen = \"[::]:9\", token_file = \"/t\"",
             "kind = \"push\", socket = \"/run/c.sock\"",
+            "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"127.0.0.1:8000\"",
         ])
         .unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(sources[0].rate, FrameRate::from_millihertz(1_000), "somebody has to say how often");
@@ -330,6 +331,7 @@ mod tests {
         assert_eq!((&sources[2].kind, sources[2].rate), (&SourceKind::Exec(command), None));
         assert_eq!(sources[3].timeout, PUSH_TIMEOUT);
         assert_eq!(sources[6].kind, SourceKind::PushSocket("/run/c.sock".into()));
+        assert_eq!((sources[7].timeout, sources[7].max_frame), (PUSH_TIMEOUT, 8 << 20));
     }
 
     #[test]
@@ -350,6 +352,33 @@ mod tests {
             ("kind = \"push\", listen = \"0.0.0.0:9\"", "set token_file"),
             ("kind = \"push\", listen = \"127.0.0.1:9\", socket = \"/x\"", "a socket has neither"),
             ("kind = \"push\", socket = \"/x\", token_file = \"/t\"", "a socket has neither"),
+            ("kind = \"inference\", upstream = \"h:1\"", "camera[0].source.listen: is missing"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\"", "camera[0].source.upstream: is missing"),
+            ("kind = \"inference\", listen = \"0.0.0.0:8\", upstream = \"h:1\"", "allow_remote = true"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h\"", "the port is missing"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", max_body = \"1GiB\"",
+                "from 64KiB to 64MiB",
+            ),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", mean = [1, 2]", "three numbers"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", std = [1, 2, 0]", "three numbers"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", image = \"/x\"",
+                "the name of a tensor",
+            ),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", remember = 0.5", "a whole number"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", outcomes = \"127.0.0.1:8\"",
+                "an address of its own",
+            ),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", api = \"json\", path = \"/p\"",
+                "source.scores: is missing",
+            ),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", api = \"json\", path = \"/p\", scores = \"x\"",
+                "a JSON Pointer",
+            ),
             ("kind = \"webcam\"", "\"snapshot\""),
         ] {
             let faults = resolve(&[source]).expect_err(source);

@@ -252,6 +252,12 @@ impl Status {
         }
     }
 
+    /// Something came that is no picture, but a sign of life.
+    #[cfg(feature = "inference")]
+    pub fn alive(&self, now: Moment) {
+        self.inner().heard = Some(now.elapsed);
+    }
+
     /// A folder could be listed.
     pub fn listed(&self, now: Moment) {
         let mut inner = self.inner();

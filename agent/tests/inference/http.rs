@@ -256,8 +256,7 @@ async fn what_is_on_its_way_when_the_agent_stops_arrives() {
     let address = sidecar.address;
     let asked = tokio::spawn(async move { exchange(address, &post("/v2/models/m/infer", "", b"{}")).await });
     sleep(Duration::from_millis(300)).await;
-    sidecar.tell_to_stop();
-    assert!(asked.await.expect("no panic").ends_with(b"at last"));
     sidecar.end().await;
+    assert!(asked.await.expect("no panic").ends_with(b"at last"));
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }

@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use driftglass_agent::config::{Config, Overrides};
 use driftglass_agent::host::clock;
 use driftglass_agent::prediction::Heard;
-use driftglass_agent::source::{Condition, FrameSource, Health, Open, Outside, open};
+use driftglass_agent::source::{Condition, FrameSource, Health, Running, Status, prepare};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,8 +21,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,10 +44,9 @@ pub(crate) struct Sidecar {
     pub(crate) address: SocketAddr,
     pub(crate) truths: SocketAddr,
     pub(crate) sources: Vec<FrameSource>,
-    statuses: Vec<std::sync::Arc<driftglass_agent::source::Status>>,
+    statuses: Vec<Arc<Status>>,
     registry: Registry,
-    tasks: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    running: Running,
 }
 
 impl Sidecar {
@@ -69,18 +67,20 @@ impl Sidecar {
         }
         let config = Config::resolve(Path::new("agent.toml"), &text, &Overrides::default());
         let config = config.unwrap_or_else(|faults| panic!("{faults}"));
-        let (stop, stopping) = watch::channel(false);
-        let outside = Outside { now: clock::now, random: rand::random::<u64>, stop: stopping };
-        let Open { sources, fetchers, statuses, figures } = open(config.cameras(), |_| Vec::new(), &outside);
+        let mut running = Running::new(clock::now, rand::random::<u64>);
+        let outside = running.outside();
         let registry = Registry::new();
-        figures.into_iter().for_each(|figure| registry.register(figure).expect("registered"));
-        let tasks = fetchers.into_iter().map(|fetcher| tokio::spawn(fetcher.run())).collect();
+        running.figures().into_iter().for_each(|figure| registry.register(figure).expect("registered"));
+        let pairs = config.cameras().iter().map(|camera| prepare(&camera.name, &camera.source, &outside));
+        let (sources, prepared): (Vec<_>, Vec<_>) = pairs.unzip();
+        running.start(prepared).await;
+        let statuses = running.statuses();
         let end = Instant::now() + PATIENCE;
         while TcpStream::connect(address).await.is_err() {
             assert!(Instant::now() < end, "the sidecar listens");
             sleep(Duration::from_millis(5)).await;
         }
-        Self { address, truths, sources, statuses, registry, tasks, stop }
+        Self { address, truths, sources, statuses, registry, running }
     }
 
     /// The next thing that comes from a camera: what it is, the picture, what was said.
@@ -122,14 +122,7 @@ impl Sidecar {
 
     /// Tells it to stop; ends when it has.
     pub(crate) async fn end(self) {
-        self.stop.send_replace(true);
-        for task in self.tasks {
-            timeout(PATIENCE, task).await.expect("it ends when it is told to").expect("no panic");
-        }
-    }
-
-    pub(crate) fn tell_to_stop(&self) {
-        self.stop.send_replace(true);
+        timeout(PATIENCE, self.running.end_all()).await.expect("it ends when it is told to");
     }
 }
 

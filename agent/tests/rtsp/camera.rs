@@ -78,7 +78,7 @@ impl Running {
         let config = config.unwrap_or_else(|faults| panic!("{faults}"));
         let (stop, stopping) = watch::channel(false);
         let outside = Outside { now: clock::now, random: || 1 << 60, stop: stopping };
-        let Open { sources, fetchers, statuses, .. } = open(config.cameras(), |_| Vec::new(), &outside);
+        let Open { sources, fetchers, statuses } = open(config.cameras(), |_| Vec::new(), &outside);
         let mut tasks = JoinSet::new();
         for fetcher in fetchers {
             tasks.spawn(fetcher.run());

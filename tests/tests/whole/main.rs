@@ -20,6 +20,8 @@ mod peers;
 #[cfg(test)]
 mod predictions;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod supply_chain;

@@ -53,7 +53,7 @@ impl Outcome {
 
 /// Figures of all cameras.
 #[derive(Clone, Debug)]
-pub(super) struct Figures {
+pub(in crate::source) struct Figures {
     requests: IntCounterVec,
     unobserved: IntCounterVec,
     truths: IntCounterVec,
@@ -97,7 +97,7 @@ impl Default for Figures {
 
 impl Figures {
     /// For the registry.
-    pub(super) fn collectors(&self) -> Vec<Box<dyn Collector>> {
+    pub(in crate::source) fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
             Box::new(self.requests.clone()),
             Box::new(self.unobserved.clone()),

@@ -29,14 +29,12 @@ mod truths;
 mod upstream;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch as signal};
@@ -45,7 +43,7 @@ use tokio::time::timeout;
 use super::live::Feed;
 use super::status::Failure;
 use crate::config::{InferenceConfig, SourceConfig};
-use figures::Figures;
+pub(super) use figures::Figures;
 use observer::Read;
 use serve::Served;
 use watch::{Camera, Watch};
@@ -58,7 +56,7 @@ compile_error!(
 /// Exchanges that are copied or being read at a time; further ones pass unseen.
 const PLACES: usize = 4;
 /// Time for answers that are on their way when the agent stops.
-const DRAIN: Duration = Duration::from_secs(4);
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Why an exchange was not looked at, or gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -113,31 +111,6 @@ impl Unread {
     }
 }
 
-/// Cameras by the proxy they share.
-#[derive(Default)]
-pub(super) struct Proxies {
-    figures: Option<Figures>,
-    proxies: BTreeMap<SocketAddr, (Proxy, Vec<Feed>)>,
-}
-
-impl Proxies {
-    pub(super) fn add(&mut self, config: &InferenceConfig, feed: Feed, source: &SourceConfig) {
-        let figures = self.figures.get_or_insert_default();
-        let camera = Camera::new(config.clone(), feed.clone(), source.rate, figures);
-        let proxy = || (Proxy::new(config, reading::read), Vec::new());
-        let (proxy, feeds) = self.proxies.entry(config.listen).or_insert_with(proxy);
-        proxy.cameras.push(camera);
-        proxy.waits.push(source.timeout);
-        feeds.push(feed);
-    }
-
-    /// Each proxy with its cameras' feeds; their figures go to `shown`.
-    pub(super) fn finish(self, shown: &mut Vec<Box<dyn Collector>>) -> impl Iterator<Item = (Proxy, Vec<Feed>)> {
-        shown.extend(self.figures.iter().flat_map(Figures::collectors));
-        self.proxies.into_values()
-    }
-}
-
 /// One proxy in front of a model server.
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -160,6 +133,20 @@ struct Running {
 }
 
 impl Proxy {
+    /// The proxy of cameras that share their `listen`; none where there are no cameras.
+    pub(super) fn of<'c>(
+        cameras: impl Iterator<Item = (&'c InferenceConfig, Feed, &'c SourceConfig)>,
+        figures: &Figures,
+    ) -> Option<Self> {
+        let mut proxy = None;
+        for (config, feed, source) in cameras {
+            let proxy: &mut Self = proxy.get_or_insert_with(|| Self::new(config, reading::read));
+            proxy.cameras.push(Camera::new(config.clone(), feed, source.rate, figures));
+            proxy.waits.push(source.timeout);
+        }
+        proxy
+    }
+
     fn new(config: &InferenceConfig, read: Read) -> Self {
         Self {
             listen: config.listen,
