@@ -90,7 +90,8 @@ async fn a_window_has_the_pictures_the_predictions_the_truth_and_the_model_of_wh
     assert!(String::from_utf8_lossy(&answer).contains("\"taken\":1"));
     pipeline.turn(&mut Now);
     assert!(pipeline.finish(&mut Now).is_continue());
-    let stored = Reader::new(opened.shared).next_after(Mark::default()).expect("readable").expect("a window");
+    let mut reader = Reader::new(opened.shared);
+    let stored = reader.next_after(Mark::default()).expect("readable").expect("a window");
     let record = Record::parse(parse_frame(stored.frame).expect("a frame")).expect("a record");
     let Body::Summary(summary) = record.body else { panic!("a summary") };
     assert_eq!(summary.check(), Ok(()));

@@ -200,6 +200,7 @@ pub(crate) fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
 
 /// An answer without what speaks of its connection, and its fields in order of their names: what a client can see of it.
 pub(crate) fn seen(answer: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let answer = answer.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(answer);
     let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("a header");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let mut lines: Vec<_> = head.split("\r\n").filter(|line| *line != "connection: close").map(str::to_owned).collect();
