@@ -54,7 +54,8 @@ impl Client {
     }
 
     async fn ask(&mut self, body: &Bytes) -> Result<Duration, Fault> {
-        let request = Request::post("http://model/v2/models/m/infer").header("host", "model").body(Full::new(body.clone()))?;
+        let request =
+            Request::post("http://model/v2/models/m/infer").header("host", "model").body(Full::new(body.clone()))?;
         let began = Instant::now();
         let response = match self {
             Self::One(sender) => {
@@ -107,7 +108,8 @@ fn sidecar(upstream: SocketAddr, settings: &str) -> Result<SocketAddr, Fault> {
         "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"h:1\"\n[[camera]]\nname = \"c\"\n\
          source = {{ kind = \"inference\", listen = \"{listen}\", upstream = \"{upstream}\"{settings} }}\n"
     );
-    let config = Config::resolve(Path::new("here"), &text, &Overrides::default()).map_err(|faults| faults.to_string())?;
+    let config =
+        Config::resolve(Path::new("here"), &text, &Overrides::default()).map_err(|faults| faults.to_string())?;
     std::thread::spawn(move || {
         let Ok(runtime) = runtime() else { return };
         runtime.block_on(async {
@@ -136,7 +138,11 @@ fn main() -> Result<(), Fault> {
     let upstream = listener.local_addr()?;
     std::thread::spawn(move || {
         let Ok(runtime) = runtime() else { return };
-        runtime.block_on(async { if let Ok(listener) = TcpListener::from_std(listener) { serve(listener).await.ok(); } });
+        runtime.block_on(async {
+            if let Ok(listener) = TcpListener::from_std(listener) {
+                serve(listener).await.ok();
+            }
+        });
     });
     let sampled = sidecar(upstream, ", fps = 1")?;
     let every = sidecar(upstream, "")?;
@@ -159,7 +165,8 @@ fn main() -> Result<(), Fault> {
             }
             let mut medians = ways.iter_mut().map(|(_, times)| median(times));
             let direct = medians.next().unwrap_or_default();
-            let added: Vec<_> = medians.map(|way| format!("{:.0}", (way.as_secs_f64() - direct.as_secs_f64()) * 1e6)).collect();
+            let added: Vec<_> =
+                medians.map(|way| format!("{:.0}", (way.as_secs_f64() - direct.as_secs_f64()) * 1e6)).collect();
             println!(
                 "{version:?}, {size} bytes: {:.0} µs directly; the sidecar adds {} µs at 1 fps, {} µs looking at every inference (medians of {TURNS} turns)",
                 direct.as_secs_f64() * 1e6,

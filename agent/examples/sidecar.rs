@@ -20,7 +20,6 @@ use driftglass_agent::source::{Condition, FrameSource, Running, prepare};
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::unit::Fixed;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,20 +28,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "site = \"here\"\ndevice = \"this\"\nstate_dir = \"/none\"\n[aggregator]\naddress = \"none:1\"\n\
          [[camera]]\nname = \"camera\"\nsource = {{ kind = \"inference\", {settings} }}\n"
     );
-    let config = Config::resolve(Path::new("argument"), &text, &Overrides::default()).map_err(|faults| faults.to_string())?;
+    let config =
+        Config::resolve(Path::new("argument"), &text, &Overrides::default()).map_err(|faults| faults.to_string())?;
     let camera = config.cameras().first().ok_or("no camera")?;
     let mut running = Running::new(clock::now, rand::random::<u64>);
     let (mut source, prepared) = prepare(&camera.name, &camera.source, &running.outside());
     running.start(vec![prepared]).await;
     let (mut decoder, mut state) = (Decoder::new(), CameraState::new());
-    let mut input = tokio::io::stdin();
-    let mut rest = [0; 64];
+    let (end, mut ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        end.send(read)
+    });
     loop {
         while let Some(line) = next(&mut source, &mut decoder, &mut state) {
             println!("{line}");
         }
         tokio::select! {
-            read = input.read(&mut rest) => if read? == 0 { break },
+            _ = &mut ended => break,
             () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
     }

@@ -50,7 +50,8 @@ async fn a_window_has_the_pictures_the_predictions_the_truth_and_the_model_of_wh
     let device = DeviceId { site: name("s"), device: name("d") };
     let settings = Settings { state_dir: folder.path().to_path_buf(), device, max_bytes: 4 << 20 };
     let opened = spool::open(settings, 5).expect("opens");
-    let telemetry = Arc::new(Telemetry::new(Arc::clone(&opened.shared), Arc::new(Counters::default())).expect("figures"));
+    let telemetry =
+        Arc::new(Telemetry::new(Arc::clone(&opened.shared), Arc::new(Counters::default())).expect("figures"));
     let setup = Setup {
         name: name("door"),
         model: None,

@@ -16,7 +16,7 @@ if [ ! -x "$venv/bin/mlserver" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "mlserver==1.7.1" "tritonclient[grpc,http]==2.73.0" pillow
 fi
-cargo build --locked --manifest-path "$root/Cargo.toml" -p driftglass-agent --example sidecar
+cargo ${CARGO_OPTIONS:-} build --locked --manifest-path "$root/Cargo.toml" -p driftglass-agent --example sidecar
 
 work=$(mktemp -d)
 cp "$here/model/"* "$work"
