@@ -422,9 +422,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_can_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..300), length in 0_usize..400) {
-            let _ = from_grpc(&framed(&bytes), Side::Request);
-            let _ = from_grpc(&framed(&field(5, &bytes[..bytes.len().min(100)])), Side::Answer);
-            let _ = from_http(&bytes, Some(length), Side::Request);
+            drop(from_grpc(&framed(&bytes), Side::Request));
+            drop(from_grpc(&framed(&field(5, &bytes[..bytes.len().min(100)])), Side::Answer));
+            drop(from_http(&bytes, Some(length), Side::Request));
         }
     }
 }

@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_a_frame_for_each_item_up_to_a_bound() {
-        let data = vec![r#""/9j/4AEC""#; 10].join(",");
+        let data = [r#""/9j/4AEC""#; 10].join(",");
         let request = format!(r#"{{"inputs":[{{"name":"i","shape":[10],"datatype":"BYTES","data":[{data}]}}]}}"#);
         let scores: Vec<_> = (0..10).map(|item| if item == 7 { "[0,1]" } else { "[1,0]" }).collect();
         let answer =

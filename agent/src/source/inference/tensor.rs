@@ -512,10 +512,10 @@ mod tests {
                 [Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64, Bytes];
             let tensor = tensor(kinds[kind], &shape, Data::Raw(&bytes));
             let inputs = [tensor];
-            let _ = pictures(&inputs, None, &PLAIN, 8);
-            let _ = pictures(&inputs, Some("t"), &PLAIN, 8);
-            let _ = scores(&inputs, Some("t"), Some("t"), item, 4);
-            let _ = encoded(&bytes);
+            drop(pictures(&inputs, None, &PLAIN, 8));
+            drop(pictures(&inputs, Some("t"), &PLAIN, 8));
+            drop(scores(&inputs, Some("t"), Some("t"), item, 4));
+            drop(encoded(&bytes));
         }
     }
 }
