@@ -6,6 +6,8 @@
 
 mod change;
 mod fault;
+#[cfg(feature = "inference")]
+mod inference;
 mod section;
 mod source;
 
@@ -22,6 +24,8 @@ use toml::{Table, Value};
 
 pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
+#[cfg(feature = "inference")]
+pub use inference::{Api, InferenceConfig, Pixels, Pointer, ScoreConfig};
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};
 
@@ -495,7 +499,7 @@ mod tests {
             listen = "0.0.0.0:1"
             [[camera]]
             name = "a"
-            source = { kind = "inference", url = "http://u:secret@x" }
+            source = { kind = "telepathy", url = "http://u:secret@x" }
             [[camera]]
             name = "a"
             source = { kind = "directory", path = "/x", fps = "fast", every = 2 }
@@ -511,7 +515,7 @@ mod tests {
             "window.length",
             "spool.max_bytes = 7",
             "telemetry.listen",
-            "not available in this release",
+            "kind = \"telepathy\"",
             "camera[1].name",
             "camera[1].source.fps = \"fast\"",
             "camera[1].source.every",

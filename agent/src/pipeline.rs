@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use driftglass_protocol::feature::FeatureValues;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::limit::LABELS_BYTES;
 use driftglass_protocol::summary::{Model, Summary};
@@ -115,6 +116,8 @@ struct Camera {
     detectors: Detectors,
     /// From the first prediction on.
     predicted: Option<Box<PredictionWindow>>,
+    /// The model heard first in this window, where none is configured: the window's figures are those of one model.
+    heard_model: Option<Model>,
     complained: Option<Duration>,
     quiet: u64,
     /// What changes with the next window.
@@ -198,6 +201,12 @@ impl Pipeline {
     fn count(&mut self, index: usize, candidate: &Candidate, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         let now = surroundings.now();
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if let Condition::Judged(wrong) = candidate.condition {
+            // The truth of an earlier frame closes no window: frames of the open one may still be waiting.
+            let fresh = || fresh(camera.detectors, &camera.name);
+            camera.predicted.get_or_insert_with(fresh).judge(wrong, now.wall);
+            return ControlFlow::Continue(());
+        }
         let time = camera.event_time(candidate, now.wall);
         if camera.window.place(time) == Place::AfterOpen {
             self.close(index, false, surroundings)?;
@@ -220,7 +229,8 @@ impl Pipeline {
                 self.telemetry.frame_error(name, reason.name());
                 camera.complain(candidate, &reason, now.elapsed);
             }
-            Condition::Ready if camera.window.place(time) == Place::Late => {
+            Condition::Judged(_) => return ControlFlow::Continue(()),
+            Condition::Ready | Condition::Heard if camera.window.place(time) == Place::Late => {
                 camera.window.add_late(time);
                 self.telemetry.frame_error(name, "late");
             }
@@ -229,11 +239,11 @@ impl Pipeline {
                 self.telemetry.skipped(name, count);
                 return ControlFlow::Continue(());
             }
-            Condition::Ready if !camera.sampler.take(time) => {
+            Condition::Ready | Condition::Heard if !camera.sampler.take(time) => {
                 camera.window.add_skipped(time, 1);
                 self.telemetry.skipped(name, 1);
             }
-            Condition::Ready => {
+            Condition::Ready | Condition::Heard => {
                 let health = surroundings.health();
                 let measured =
                     camera.measure(candidate, time, &health, &mut self.decoder, &self.telemetry, now.elapsed);
@@ -252,7 +262,8 @@ impl Pipeline {
 
     fn close(&mut self, index: usize, finished: bool, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
-        let (window, name, model) = (&mut camera.window, &camera.name, camera.model.as_ref());
+        let heard = camera.heard_model.take();
+        let (window, name, model) = (&mut camera.window, &camera.name, camera.model.as_ref().or(heard.as_ref()));
         let summary = if finished {
             window.finish(name, model, &mut self.scratch)
         } else {
@@ -261,8 +272,9 @@ impl Pipeline {
         let Some(mut summary) = summary else { return ControlFlow::Continue(()) };
         // A replay has nothing that a later start could go on from.
         let lasting = matches!(camera.timing, Timing::Live(_));
+        let window = summary.window;
         if let Some(predicted) = &mut camera.predicted {
-            summary.predictions = predicted.close(&mut self.label_room);
+            summary.predictions = predicted.close(window, &mut self.label_room);
             if lasting
                 && summary.predictions.is_some()
                 && let Some(learned) = predicted.to_bytes(camera.model.as_ref())
@@ -354,6 +366,7 @@ impl Camera {
             predictions: setup.predictions,
             detectors: setup.detectors,
             predicted,
+            heard_model: None,
             complained: None,
             quiet: 0,
             update: None,
@@ -389,7 +402,7 @@ impl Camera {
         wall >= end.plus(GRACE) && idle >= end.plus(GRACE)
     }
 
-    /// Measures and counts one picture; false where it is none.
+    /// Measures and counts one picture, or what a model said of one that is not there; false where it is none.
     fn measure(
         &mut self,
         candidate: &Candidate,
@@ -400,7 +413,8 @@ impl Camera {
         elapsed: Duration,
     ) -> bool {
         let measured = match self.source.read(candidate) {
-            Ok(Some(bytes)) => decoder.measure_within(bytes, self.max_memory),
+            Ok(_) if candidate.condition == Condition::Heard => Ok(None),
+            Ok(Some(bytes)) => decoder.measure_within(bytes, self.max_memory).map(Some),
             Ok(None) => return false,
             Err(reason) => {
                 self.window.add_undecodable(time);
@@ -411,13 +425,9 @@ impl Camera {
         };
         match measured {
             Ok(measurements) => {
-                let mut values = self.state.observe(&measurements);
+                let mut values = measurements.map(|picture| self.state.observe(&picture)).unwrap_or_default();
                 health.set_features(&mut values);
-                if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
-                    prediction.set_features(&mut values);
-                    let fresh = || Box::new(PredictionWindow::new(self.detectors, seed(&self.name)));
-                    self.predicted.get_or_insert_with(fresh).add(prediction, labels, time);
-                }
+                self.predict(candidate, &mut values, time, telemetry);
                 self.window.add(&values, time);
                 true
             }
@@ -428,6 +438,25 @@ impl Camera {
                 false
             }
         }
+    }
+
+    /// Counts what a model said of a frame, be it recorded or heard.
+    fn predict(&mut self, candidate: &Candidate, values: &mut FeatureValues, time: UnixMillis, telemetry: &Telemetry) {
+        let fresh = || fresh(self.detectors, &self.name);
+        if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
+            prediction.set_features(values);
+            self.predicted.get_or_insert_with(fresh).add(prediction, labels, time);
+        }
+        let Some(heard) = self.source.heard() else { return };
+        if self.model.is_none()
+            && let Some(model) = &heard.model
+            && self.heard_model.get_or_insert_with(|| model.clone()) != model
+        {
+            telemetry.other_model(self.name.as_str());
+            return;
+        }
+        heard.prediction.set_features(values);
+        self.predicted.get_or_insert_with(fresh).add(&heard.prediction, heard.labels.iter().map(String::as_str), time);
     }
 
     fn checkpoint(&self) -> CameraCheckpoint {
@@ -456,6 +485,10 @@ impl Camera {
         self.complained = Some(elapsed);
         self.quiet = 0;
     }
+}
+
+fn fresh(detectors: Detectors, camera: &Name) -> Box<PredictionWindow> {
+    Box::new(PredictionWindow::new(detectors, seed(camera)))
 }
 
 /// For what detectors draw: the same in every run, and another for every camera.

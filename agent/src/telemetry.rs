@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -22,6 +23,7 @@ pub struct Telemetry {
     frames: IntCounterVec,
     frame_errors: IntCounterVec,
     frames_skipped: IntCounterVec,
+    other_model: IntCounterVec,
     source_up: IntGaugeVec,
     source_failures: IntCounterVec,
     feature_seconds: Histogram,
@@ -97,6 +99,11 @@ impl Telemetry {
             frames_skipped: counters(
                 "driftglass_agent_frames_skipped_total",
                 "Frames left out by the sampling rate, or because they came faster than they could be measured",
+                &["camera"],
+            )?,
+            other_model: counters(
+                "driftglass_agent_predictions_of_other_models_total",
+                "Predictions not counted because the window's figures are those of another model or version",
                 &["camera"],
             )?,
             source_failures: counters(
@@ -228,6 +235,19 @@ impl Telemetry {
     /// Frames were left out.
     pub fn skipped(&self, camera: &str, count: u32) {
         self.frames_skipped.with_label_values(&[camera]).inc_by(u64::from(count));
+    }
+
+    /// A prediction came from another model than the window's first.
+    pub fn other_model(&self, camera: &str) {
+        self.other_model.with_label_values(&[camera]).inc();
+    }
+
+    /// Figures that a source keeps of its own are shown from now on.
+    ///
+    /// # Errors
+    /// Only where two figures have one name.
+    pub fn register(&self, figures: Vec<Box<dyn Collector>>) -> Result<(), prometheus::Error> {
+        figures.into_iter().try_for_each(|figure| self.registry.register(figure))
     }
 
     /// A frame was measured.

@@ -98,6 +98,9 @@ fn fetched_differently(before: &CameraConfig, now: &CameraConfig) -> bool {
         }
         // It asks at the rate.
         (SourceKind::Snapshot(_), SourceKind::Snapshot(_)) => before != now,
+        // It looks at the rate.
+        #[cfg(feature = "inference")]
+        (SourceKind::Inference(_), SourceKind::Inference(_)) => before != now,
         _ => {
             (&before.kind, before.timeout, before.max_frame, before.max_pixels)
                 != (&now.kind, now.timeout, now.max_frame, now.max_pixels)

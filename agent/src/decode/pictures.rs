@@ -1,5 +1,7 @@
 //! Encoded pictures to measurements: what cameras send strip by strip, everything else by way of full pixels.
 //!
+//! Pixels that were never encoded come as the binary forms of Netpbm with eight bits (P5 grey, P6 RGB), without comments.
+//!
 //! Must hold: nothing that arrives can panic, allocate beyond the limits, or pass for a picture when it is half of one; what a picture
 //! needs is known from its header, and refused by it. Buffers are kept from frame to frame, large ones are given back.
 //!
@@ -8,6 +10,7 @@
 mod dct;
 mod entropy;
 mod jpeg_check;
+mod netpbm;
 mod weight;
 
 use std::io::Cursor;
@@ -79,7 +82,7 @@ pub enum DecodeError {
     #[error("the picture cannot be decoded")]
     Undecodable(#[source] ImageError),
     /// Pixels handed in do not have the length their size asks for.
-    #[error("{got} bytes of RGB for {width}x{height} pixels")]
+    #[error("{got} bytes for {width}x{height} pixels")]
     PixelCount {
         /// Width in pixels.
         width: u32,
@@ -154,6 +157,15 @@ impl Layout {
     }
 }
 
+/// Pixels that were never encoded.
+#[derive(Debug)]
+struct Raw<'a> {
+    width: u32,
+    height: u32,
+    layout: Layout,
+    pixels: &'a [u8],
+}
+
 impl Decoder {
     /// A decoder without buffers yet.
     #[must_use]
@@ -177,6 +189,9 @@ impl Decoder {
     pub fn measure_within(&mut self, bytes: &[u8], memory: u64) -> Result<Measurements, DecodeError> {
         if bytes.is_empty() {
             return Err(DecodeError::Empty);
+        }
+        if let Some(raw) = netpbm::parse(bytes) {
+            return self.measure_raw(&raw);
         }
         if !is_jpeg(bytes) {
             return self.measure_png(bytes, memory);
@@ -238,12 +253,17 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError::PixelCount`], [`DecodeError::TooSmall`] or [`DecodeError::TooLarge`].
     pub fn measure_rgb(&mut self, width: u32, height: u32, rgb: &[u8]) -> Result<Measurements, DecodeError> {
+        self.measure_raw(&Raw { width, height, layout: Layout::Rgb, pixels: rgb })
+    }
+
+    fn measure_raw(&mut self, raw: &Raw<'_>) -> Result<Measurements, DecodeError> {
+        let &Raw { width, height, layout, pixels } = raw;
         let size = PictureSize::new(width, height)?;
-        if rgb.len() != width as usize * height as usize * 3 {
-            return Err(DecodeError::PixelCount { width, height, got: rgb.len() });
+        if pixels.len() != width as usize * height as usize * layout.bytes() {
+            return Err(DecodeError::PixelCount { width, height, got: pixels.len() });
         }
         self.strip.transform.set_table(None);
-        measure_pixels(&mut self.strip, size, rgb, Layout::Rgb, FrameFacts::default())
+        measure_pixels(&mut self.strip, size, pixels, layout, FrameFacts::default())
     }
 
     /// Reads all pixels into the buffer, as 8-bit grey or RGB.

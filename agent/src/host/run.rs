@@ -196,6 +196,9 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let counters = Arc::new(Counters::default());
     let shared = spool.shared;
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?);
+    if let Some(service) = &job.service {
+        telemetry.register(service.running.figures())?;
+    }
     let speaker = Speaker {
         device: config.device().clone(),
         epoch: spool.writer.epoch(),

@@ -170,12 +170,12 @@ impl Camera {
                 self.window.add_skipped(time, count);
                 telemetry.skipped(name, count);
             }
-            Condition::Ready | Condition::Unusable(_) if candidate.position.is_empty() => {
+            Condition::Ready | Condition::Heard | Condition::Unusable(_) if candidate.position.is_empty() => {
                 self.window.add_skipped(time, 1);
                 telemetry.skipped(name, 1);
             }
-            // The file is still there, and the position is before it.
-            Condition::Ready | Condition::Unusable(_) => {}
+            // The file is still there, and the position is before it; the truth of an earlier frame is no frame.
+            Condition::Ready | Condition::Heard | Condition::Unusable(_) | Condition::Judged(_) => {}
         }
     }
 }

@@ -90,7 +90,8 @@ mod tests {
     use driftglass_protocol::advisory::{Advisory, Detector};
     use driftglass_protocol::id::Name;
     use driftglass_protocol::limit::LABELS_BYTES;
-    use driftglass_protocol::unit::UnixMillis;
+    use driftglass_protocol::summary::Window;
+    use driftglass_protocol::unit::{Millis, UnixMillis};
     use proptest::prelude::*;
 
     use super::*;
@@ -119,7 +120,8 @@ mod tests {
             };
             window.add(&prediction, [], UnixMillis(i64::from(at)));
             if at % 64 == 63 {
-                told.extend(window.close(&mut room).expect("predicted").advisories);
+                let span = Window { start: UnixMillis(i64::from(at - 63)), length: Millis(64), merged: 1 };
+                told.extend(window.close(span, &mut room).expect("predicted").advisories);
             }
         }
         told

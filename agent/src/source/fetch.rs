@@ -35,6 +35,8 @@ enum Kind {
     Exec(Exec),
     Socket(Socket, Duration),
     Server(Server, Vec<Duration>),
+    #[cfg(feature = "inference")]
+    Inference(super::inference::Proxy),
     #[cfg(feature = "rtsp")]
     Rtsp(super::rtsp::Rtsp),
     #[cfg(feature = "v4l2")]
@@ -83,6 +85,8 @@ fn place(name: &Name, kind: &SourceKind) -> String {
         SourceKind::Exec(command) => command.name(),
         SourceKind::PushHttp { listen, .. } => format!("http://{listen}/{name}"),
         SourceKind::PushSocket(path) => path.display().to_string(),
+        #[cfg(feature = "inference")]
+        SourceKind::Inference(inference) => format!("http://{} for {}", inference.listen, inference.upstream),
         SourceKind::Rtsp { address, .. } => address.to_string(),
         SourceKind::V4l2 { device, .. } => device.display().to_string(),
     }
@@ -93,6 +97,8 @@ impl Prepared {
     pub(super) const fn server(&self) -> Option<SocketAddr> {
         match &self.source.kind {
             SourceKind::PushHttp { listen, .. } => Some(*listen),
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(inference) => Some(inference.listen),
             _ => None,
         }
     }
@@ -102,6 +108,8 @@ impl Prepared {
         let (source, feed) = (&self.source, self.feed.clone()?);
         let kind = match &source.kind {
             SourceKind::Directory { .. } | SourceKind::PushHttp { .. } => return None,
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(_) => return None,
             SourceKind::Snapshot(http) => snapshot(http, source),
             SourceKind::Mjpeg(HttpSource { address, certificates }) => {
                 Kind::Mjpeg(Mjpeg::new(address.clone(), certificates.clone(), source.timeout))
@@ -124,11 +132,12 @@ impl Prepared {
     }
 }
 
-/// What runs for the cameras that are pushed to at one address.
+/// What runs for the cameras behind one address: a proxy in front of their model server, or a server that they are pushed to.
 pub(super) fn server<'p>(
     listen: SocketAddr,
     cameras: impl Iterator<Item = &'p Prepared> + Clone,
     outside: Outside,
+    #[cfg(feature = "inference")] figures: &super::inference::Figures,
 ) -> Fetcher {
     // The configuration has one for all of them; while they change one after the other the stricter side wins.
     let token_file = cameras.clone().find_map(|camera| match &camera.source.kind {
@@ -136,8 +145,25 @@ pub(super) fn server<'p>(
         _ => None,
     });
     let feeds: Vec<Feed> = cameras.clone().filter_map(|camera| camera.feed.clone()).collect();
+    #[cfg(feature = "inference")]
+    if let Some(proxy) = proxy(cameras.clone(), figures) {
+        return Fetcher { kind: Kind::Inference(proxy), feeds, outside };
+    }
     let waits = cameras.map(|camera| camera.source.timeout).collect();
     Fetcher { kind: Kind::Server(Server::new(listen, token_file, feeds.clone()), waits), feeds, outside }
+}
+
+/// The proxy of these cameras, where they have one.
+#[cfg(feature = "inference")]
+fn proxy<'p>(
+    cameras: impl Iterator<Item = &'p Prepared>,
+    figures: &super::inference::Figures,
+) -> Option<super::inference::Proxy> {
+    let watched = cameras.filter_map(|camera| match &camera.source.kind {
+        SourceKind::Inference(inference) => Some((&**inference, camera.feed.clone()?, &camera.source)),
+        _ => None,
+    });
+    super::inference::Proxy::of(watched, figures)
 }
 
 fn snapshot(http: &HttpSource, source: &SourceConfig) -> Kind {
@@ -195,6 +221,15 @@ impl Kind {
                 failure = silence(pairs.collect()) => failure,
             };
         }
+        #[cfg(feature = "inference")]
+        if let Self::Inference(proxy) = self {
+            let pairs = feeds.iter().zip(proxy.waits());
+            let silence = silence(pairs.collect());
+            return tokio::select! {
+                failure = proxy.attempt() => failure,
+                failure = silence => failure,
+            };
+        }
         let Some(feed) = feeds.first() else { return Failure::Ended };
         match self {
             Self::Snapshot(snapshot) => snapshot.attempt(feed).await,
@@ -208,6 +243,8 @@ impl Kind {
             Self::Rtsp(rtsp) => rtsp.attempt(feed).await,
             #[cfg(feature = "v4l2")]
             Self::V4l2(device) => device.attempt(feed).await,
+            #[cfg(feature = "inference")]
+            Self::Inference(_) => Failure::Ended,
             Self::Server(..) => Failure::Ended,
         }
     }
@@ -216,6 +253,8 @@ impl Kind {
         match self {
             Self::Exec(exec) => exec.close().await,
             Self::Socket(socket, _) => socket.close(),
+            #[cfg(feature = "inference")]
+            Self::Inference(proxy) => proxy.close().await,
             _ => {}
         }
     }

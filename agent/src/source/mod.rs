@@ -8,7 +8,7 @@
 //! and its own way back after a failure, and the pipeline takes them from a small waiting room ([`Live`]). A live source cannot fail for
 //! good: whatever is wrong is in its [`Status`], and it is tried again after a jittered delay.
 //!
-//! Deliberately absent in this release: inference sources.
+//! Some sources hear what a model says of their frames; it travels with the frame ([`FrameSource::heard`]).
 
 pub mod address;
 mod digest;
@@ -17,6 +17,8 @@ mod exec;
 mod fetch;
 mod http;
 mod huffman;
+#[cfg(feature = "inference")]
+mod inference;
 mod jpeg_stream;
 mod live;
 mod mjpeg;
@@ -34,6 +36,8 @@ use std::time::Duration;
 
 use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
+
+use crate::prediction::Heard;
 
 pub use directory::{Directory, MAX_FILE_BYTES};
 pub use exec::CommandLine;
@@ -92,6 +96,10 @@ impl Unusable {
 pub enum Condition {
     /// Complete; read it.
     Ready,
+    /// No picture, but what a model said of one.
+    Heard,
+    /// The truth of an earlier frame is known: whether the model was wrong.
+    Judged(bool),
     /// Counted as undecodable.
     Unusable(Unusable),
     /// So many frames before this one were left out, because they came faster than they could be measured.
@@ -145,6 +153,15 @@ impl FrameSource {
         match self {
             Self::Directory(directory) => directory.read(candidate),
             Self::Live(live) => Ok(Some(live.read())),
+        }
+    }
+
+    /// What a model said of the candidate just taken, where that was heard.
+    #[must_use]
+    pub fn heard(&self) -> Option<&Heard> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Live(live) => live.heard(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftglass_protocol::id::Name;
+use prometheus::core::Collector;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -51,13 +52,31 @@ pub struct Running {
     random: fn() -> u64,
     cameras: BTreeMap<Name, Prepared>,
     tasks: BTreeMap<Serves, Task>,
+    #[cfg(feature = "inference")]
+    figures: super::inference::Figures,
 }
 
 impl Running {
     /// Nothing runs yet.
     #[must_use]
-    pub const fn new(now: fn() -> Moment, random: fn() -> u64) -> Self {
-        Self { now, random, cameras: BTreeMap::new(), tasks: BTreeMap::new() }
+    pub fn new(now: fn() -> Moment, random: fn() -> u64) -> Self {
+        Self {
+            now,
+            random,
+            cameras: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            #[cfg(feature = "inference")]
+            figures: super::inference::Figures::default(),
+        }
+    }
+
+    /// Figures that sources keep of their own, for the metrics.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Box<dyn Collector>> {
+        #[cfg(feature = "inference")]
+        return self.figures.collectors();
+        #[cfg(not(feature = "inference"))]
+        Vec::new()
     }
 
     /// What sources take from outside; those who fetch for them are stopped one by one.
@@ -121,7 +140,7 @@ impl Running {
         self.cameras.remove(camera)?.server()
     }
 
-    /// Serves those who are pushed to at this address, if anybody is.
+    /// Serves those who share this address, if anybody does.
     async fn serve(&mut self, address: SocketAddr) {
         if let Some(task) = self.tasks.remove(&Serves::Address(address)) {
             task.end().await;
@@ -129,7 +148,13 @@ impl Running {
         let (stop, outside) = self.stoppable();
         let cameras = self.cameras.values().filter(|source| source.server() == Some(address));
         if cameras.clone().next().is_some() {
-            let fetcher = server(address, cameras, outside);
+            let fetcher = server(
+                address,
+                cameras,
+                outside,
+                #[cfg(feature = "inference")]
+                &self.figures,
+            );
             self.spawn(Serves::Address(address), stop, fetcher);
         }
     }
