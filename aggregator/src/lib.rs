@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod api;
+pub mod backup;
 pub mod baseline;
 pub mod batch;
 pub mod config;

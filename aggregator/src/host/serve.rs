@@ -18,6 +18,7 @@ use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
 use super::quic::{self, BindError, Renewal, Shared};
 use super::random::random;
+use super::restore::refuse_unfinished;
 use super::stopwatch::TimedCore;
 use super::systemd;
 use crate::api::{Api, router};
@@ -121,6 +122,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     };
     create_data_dir(config.data_dir())?;
     let announcement = config.data_dir().join(Addresses::FILE_NAME);
+    refuse_unfinished(config.data_dir())
+        .map_err(|source| ServeError::File { path: config.data_dir().to_owned(), source })?;
     let store = EmbeddedStore::open(config.data_dir())?;
     // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
     drop(std::fs::remove_file(&announcement));
