@@ -4,6 +4,7 @@
 //! walked key by key instead of being decoded into a struct, because a decoder stops at the first fault and an operator wants
 //! them all.
 
+mod change;
 mod fault;
 mod section;
 mod source;
@@ -19,6 +20,7 @@ use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::Millis;
 use toml::{Table, Value};
 
+pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};

@@ -34,6 +34,10 @@ use crate::spool::{AppendError, CameraCheckpoint, Writer};
 use crate::telemetry::Telemetry;
 use crate::window::{CameraWindow, FrameRate, Place, Scratch};
 
+mod change;
+
+pub use change::{Change, Replacement, Retired, Update};
+
 /// How long after its end a window stays open for files that are on their way.
 pub const GRACE: Millis = Millis(2_000);
 /// Frames of one camera before the next has its turn.
@@ -106,6 +110,8 @@ struct Camera {
     predicted: Option<Box<PredictionWindow>>,
     complained: Option<Duration>,
     quiet: u64,
+    /// What changes with the next window.
+    update: Option<Box<Update>>,
 }
 
 /// All cameras of an agent.
@@ -117,6 +123,7 @@ pub struct Pipeline {
     scratch: Box<Scratch>,
     label_room: Box<[u8; LABELS_BYTES]>,
     telemetry: Arc<Telemetry>,
+    retired: Vec<Retired>,
 }
 
 /// What a turn found.
@@ -142,6 +149,7 @@ impl Pipeline {
             scratch: Box::default(),
             label_room: Box::new([0; LABELS_BYTES]),
             telemetry,
+            retired: Vec::new(),
         }
     }
 
@@ -157,6 +165,7 @@ impl Pipeline {
                     if camera.over(now.wall) && self.close(index, false, surroundings).is_break() {
                         return Turn::Stopped;
                     }
+                    self.take_up(index);
                     break;
                 };
                 counted += 1;
@@ -186,7 +195,12 @@ impl Pipeline {
         if camera.window.place(time) == Place::AfterOpen {
             self.close(index, false, surroundings)?;
         }
+        let replaced = self.take_up(index);
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if replaced {
+            camera.pass_over(candidate, time, &self.telemetry);
+            return ControlFlow::Continue(());
+        }
         let name = camera.name.as_str();
         match candidate.condition {
             Condition::OutOfOrder => {
@@ -285,6 +299,10 @@ impl Camera {
             Timing::Live(_) => writer.cameras().get(&setup.name),
             Timing::Recorded { .. } => None,
         };
+        let mut source = setup.source;
+        if let Some(known) = known {
+            source.resume(&known.position);
+        }
         let state = known.and_then(|known| known.state.as_deref()).map(CameraState::from_bytes);
         let state = match state {
             Some(Ok(state)) => state,
@@ -301,7 +319,7 @@ impl Camera {
             state,
             name: setup.name,
             model: setup.model,
-            source: setup.source,
+            source,
             timing: setup.timing,
             length: setup.window,
             index: 0,
@@ -310,6 +328,7 @@ impl Camera {
             predicted: None,
             complained: None,
             quiet: 0,
+            update: None,
         }
     }
 

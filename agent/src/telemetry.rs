@@ -1,7 +1,8 @@
 //! The agent's own figures, by the names of the outside contract.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -35,7 +36,17 @@ pub struct Telemetry {
     certificate_expires: IntGauge,
     spool: Arc<Shared>,
     uplink: Arc<Counters>,
-    sources: Vec<Arc<Status>>,
+    sources: Mutex<Vec<Watched>>,
+    reloads: IntCounterVec,
+    restart_needed: IntGauge,
+}
+
+/// A source whose state is shown.
+#[derive(Debug)]
+struct Watched {
+    status: Arc<Status>,
+    /// Failures of sources that this camera had before.
+    earlier: BTreeMap<&'static str, u64>,
 }
 
 impl Telemetry {
@@ -116,30 +127,93 @@ impl Telemetry {
                 "driftglass_agent_certificate_expiry_timestamp_seconds",
                 "When the device's certificate expires, in seconds since 1970",
             )?,
+            reloads: counters(
+                "driftglass_agent_config_reloads_total",
+                "Configurations taken up or refused while running, by result",
+                &["result"],
+            )?,
+            restart_needed: gauge(
+                "driftglass_agent_config_restart_needed",
+                "Settings that changed in the configuration and take a restart",
+            )?,
             refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,
             registry,
             spool,
             uplink,
-            sources: Vec::new(),
+            sources: Mutex::default(),
         })
     }
 
-    /// Sources whose states are shown from now on.
-    pub fn watch(&mut self, sources: Vec<Arc<Status>>) {
-        self.sources = sources;
+    /// Sources whose states are shown from now on, instead of those before. Failures of a camera add up over its sources.
+    pub fn watch(&self, statuses: Vec<Arc<Status>>) {
+        let mut sources = self.sources();
+        self.show(&sources);
+        let watched = statuses.into_iter().map(|status| {
+            let same = sources.iter().position(|known| Arc::ptr_eq(&known.status, &status));
+            let earlier = match same {
+                Some(index) => sources.swap_remove(index).earlier,
+                None => sources
+                    .iter()
+                    .filter(|known| known.status.camera() == status.camera())
+                    .flat_map(|known| {
+                        let camera = known.status.camera().as_str();
+                        known.status.failures().into_keys().chain(known.earlier.keys().copied()).map(move |reason| {
+                            (reason, self.source_failures.with_label_values(&[camera, reason]).get())
+                        })
+                    })
+                    .collect(),
+            };
+            Watched { status, earlier }
+        });
+        let watched: Vec<Watched> = watched.collect();
+        for gone in sources.iter().map(|gone| gone.status.camera()) {
+            if watched.iter().all(|kept| kept.status.camera() != gone)
+                && self.source_up.remove_label_values(&[gone.as_str()]).is_err()
+            {
+                tracing::debug!(camera = %gone, "a source went before it was ever shown");
+            }
+        }
+        *sources = watched;
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Vec<Watched>> {
+        // Each change is whole before the lock is let go, so what a panicking thread left is sound.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, sources: &[Watched]) {
+        for Watched { status, earlier } in sources {
+            let camera = status.camera().as_str();
+            self.source_up.with_label_values(&[camera]).set(i64::from(status.health() == Health::Delivering));
+            for (reason, count) in status.failures() {
+                let counter = self.source_failures.with_label_values(&[camera, reason]);
+                let count = count.saturating_add(earlier.get(reason).copied().unwrap_or(0));
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
+        }
     }
 
     /// The sources that do not deliver, a line each; nothing where all do.
     #[must_use]
     pub fn ailing(&self) -> String {
-        let lines = self.sources.iter().filter_map(|source| match source.health() {
+        let sources = self.sources();
+        let lines = sources.iter().filter_map(|Watched { status, .. }| match status.health() {
             Health::Delivering => None,
-            Health::Beginning => Some(format!("camera {}: no picture yet\n", source.camera())),
+            Health::Beginning => Some(format!("camera {}: no picture yet\n", status.camera())),
             Health::Failed { reason, message, .. } => {
-                Some(format!("camera {}: {reason}: {message}\n", source.camera()))
+                Some(format!("camera {}: {reason}: {message}\n", status.camera()))
             }
         });
         lines.collect()
+    }
+
+    /// A configuration was taken up, all but so many settings that take a restart; or it was refused.
+    pub fn reloaded(&self, outcome: Result<usize, ()>) {
+        let result = if outcome.is_ok() { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[result]).inc();
+        if let Ok(settings) = outcome {
+            self.restart_needed.set(i64::try_from(settings).unwrap_or(i64::MAX));
+        }
     }
 
     /// Frames were left out.
@@ -189,14 +263,7 @@ impl Telemetry {
         ] {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }
-        for source in &self.sources {
-            let camera = source.camera().as_str();
-            self.source_up.with_label_values(&[camera]).set(i64::from(source.health() == Health::Delivering));
-            for (reason, count) in source.failures() {
-                let counter = self.source_failures.with_label_values(&[camera, reason]);
-                counter.inc_by(count.saturating_sub(counter.get()));
-            }
-        }
+        self.show(&self.sources());
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

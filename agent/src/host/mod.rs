@@ -8,6 +8,7 @@ pub mod identity;
 pub mod inspect;
 pub mod log;
 pub mod predictions;
+pub mod reload;
 pub mod replay;
 pub mod run;
 mod service;

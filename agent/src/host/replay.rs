@@ -9,7 +9,7 @@ use std::time::Duration;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::unit::UnixMillis;
 
-use super::run::{Job, Live, RunError, open, work};
+use super::run::{Job, RunError, open, work};
 use super::worker::Pace;
 use crate::config::Config;
 use crate::pipeline::{Setup, Timing};
@@ -62,7 +62,7 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };
     let pace = Pace::Recorded(each);
-    let job = Job { cameras: vec![setup], live: Live::default(), pace, service: false, progress };
+    let job = Job { cameras: vec![setup], pace, service: None, progress };
     let ended = work(config, open, job);
     if shown {
         write("\n");

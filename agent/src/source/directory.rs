@@ -98,6 +98,11 @@ impl Directory {
         }
     }
 
+    /// Goes on behind a position; only before the first look.
+    pub(super) fn resume(&mut self, position: &[u8]) {
+        self.position = position.to_vec();
+    }
+
     /// Tells there whether the folder can be listed.
     #[must_use]
     pub fn telling(mut self, status: Arc<Status>) -> Self {

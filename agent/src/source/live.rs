@@ -32,7 +32,7 @@ pub struct Outside {
     pub now: fn() -> Moment,
     /// 64 random bits.
     pub random: fn() -> u64,
-    /// Turns true when the agent stops.
+    /// Turns true when the source is to end.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Debug for Outside {
 }
 
 impl Outside {
-    /// Resolves when the agent stops.
+    /// Resolves when the source is to end.
     pub async fn stopped(&self) {
         let mut stop = self.stop.clone();
         // An error means that nobody is left who could say it.
@@ -200,8 +200,8 @@ pub struct Live {
 
 /// Both ends for one camera.
 #[must_use]
-pub(super) fn live(status: Status, limits: Limits, outside: Outside) -> (Feed, Live) {
-    let (queue, status) = (Arc::new(Mutex::default()), Arc::new(status));
+pub(super) fn live(status: Arc<Status>, limits: Limits, outside: Outside) -> (Feed, Live) {
+    let queue = Arc::new(Mutex::default());
     let feed = Feed { queue: Arc::clone(&queue), status: Arc::clone(&status), limits, outside };
     (feed, Live { queue, status, current: Vec::new(), idle_at: None })
 }
@@ -244,6 +244,13 @@ impl Live {
         }
     }
 
+    /// Frames that nobody will take any more, once whoever fetched them has ended.
+    #[must_use]
+    pub fn left_over(&self) -> u32 {
+        let queue = lock(&self.queue);
+        u32::try_from(queue.frames.len()).unwrap_or(u32::MAX).saturating_add(queue.skipped)
+    }
+
     /// The frame taken last.
     #[must_use]
     pub fn read(&self) -> &[u8] {
@@ -267,7 +274,7 @@ pub(super) mod tests {
     pub(in crate::source) fn pair(limit: usize) -> (watch::Sender<bool>, Feed, Live) {
         let (stop, outside) = outside();
         let (feed, live) = live(
-            Status::new(Name::parse("door").expect("a name"), "test".into()),
+            Arc::new(Status::new(Name::parse("door").expect("a name"), "test".into())),
             Limits { bytes: limit, pixels: 100 },
             outside,
         );

@@ -24,6 +24,7 @@ mod multipart;
 mod push;
 #[cfg(feature = "rtsp")]
 mod rtsp;
+mod running;
 mod snapshot;
 mod status;
 #[cfg(feature = "v4l2")]
@@ -37,10 +38,11 @@ use thiserror::Error;
 
 pub use directory::{Directory, MAX_FILE_BYTES};
 pub use exec::CommandLine;
-pub use fetch::{Fetcher, Open, open};
+pub use fetch::{Prepared, prepare};
 pub use http::SCHEMES as HTTP_SCHEMES;
 pub use live::{Live, Outside};
 pub use multipart::Malformed;
+pub use running::Running;
 pub use status::{Failure, Health, Status};
 
 /// The instant of a look at a source: the wall clock, and a clock that never jumps.
@@ -120,6 +122,14 @@ pub enum FrameSource {
 }
 
 impl FrameSource {
+    /// Goes on behind what was counted of the camera before; to be called before the first candidate is taken. A live source has no
+    /// position to go on from.
+    pub fn resume(&mut self, position: &[u8]) {
+        if let Self::Directory(directory) = self {
+            directory.resume(position);
+        }
+    }
+
     /// The next candidate, where one is ready. It counts as taken.
     pub fn poll(&mut self, now: Moment) -> Option<Candidate> {
         match self {

@@ -22,6 +22,8 @@ mod predictions;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod supply_chain;

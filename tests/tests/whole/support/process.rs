@@ -119,8 +119,13 @@ impl Process {
     }
 
     fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
         let pid = i32::try_from(self.child().id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("our own child has not been waited for");
+        kill_process(pid, signal).expect("our own child has not been waited for");
     }
 }
 

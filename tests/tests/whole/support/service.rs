@@ -245,6 +245,31 @@ impl Agent {
         self.process = Process::start(&self.root, &self.name, "driftglass-agent", "run", &self.config);
     }
 
+    /// Starts it with a socket of a service manager that it tells how it is.
+    pub(crate) fn start_notifying(&mut self, socket: &Path) {
+        self.edit(str::to_owned);
+        let mut command = super::process::command("driftglass-agent");
+        command.env("NOTIFY_SOCKET", socket).arg("run").arg("--config").arg(self.file());
+        self.process = Process::spawn(&self.root, &self.name, command);
+    }
+
+    fn file(&self) -> PathBuf {
+        self.root.join(format!("{}.toml", self.name))
+    }
+
+    /// Writes its configuration with these cameras instead of those it had when it was configured.
+    pub(crate) fn reconfigure(&self, cameras: &str) {
+        let (head, _) = self.config.split_once("[[camera]]").expect("it has cameras");
+        fs::write(self.file(), format!("{head}{cameras}")).expect("written");
+    }
+
+    /// Changes its configuration file; what it is started with stays what it was.
+    pub(crate) fn edit(&self, change: impl FnOnce(&str) -> String) {
+        let file = self.file();
+        let text = fs::read_to_string(&file).unwrap_or_else(|_| self.config.clone());
+        fs::write(file, change(&text)).expect("written");
+    }
+
     /// A page of its own small server; only for agents with a telemetry port.
     pub(crate) fn page(&self, path: &str) -> Option<String> {
         get(&format!("http://{}{path}", self.telemetry)).ok()
