@@ -6,6 +6,7 @@
 
 mod change;
 mod fault;
+mod pushed;
 mod section;
 mod source;
 
@@ -22,6 +23,7 @@ use toml::{Table, Value};
 
 pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
+pub use pushed::check_pushed;
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};
 
@@ -36,6 +38,8 @@ pub const MAX_CAMERAS: usize = 256;
 
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_TRIAL: Duration = Duration::from_secs(5);
+const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -102,6 +106,8 @@ pub struct Config {
     cameras: Vec<CameraConfig>,
     detectors: Detectors,
     device_health: bool,
+    takes_pushed: bool,
+    confirm_within: Duration,
 }
 
 impl Config {
@@ -141,7 +147,7 @@ impl Config {
         section.finish(faults);
 
         let mut section = root.section("window", faults);
-        let length = section.optional("length", "a duration from 1s to 24h, such as \"60s\"", faults, window_length);
+        let length = section.optional("length", WINDOW, faults, window_length);
         section.finish(faults);
 
         let mut section = root.section("spool", faults);
@@ -159,6 +165,12 @@ impl Config {
 
         let mut section = root.section("device_health", faults);
         let device_health = section.flag("enabled", faults);
+        section.finish(faults);
+
+        let mut section = root.section("pushed_configuration", faults);
+        let takes_pushed = section.flag("accept", faults);
+        let confirm_within =
+            section.optional("confirm_within", "a duration from 5s to 24h, such as \"10m\"", faults, confirm_within);
         section.finish(faults);
 
         let mut section = root.section("identity", faults);
@@ -192,6 +204,8 @@ impl Config {
             log_level: log_level.unwrap_or_else(|| "info".into()),
             cameras,
             device_health: device_health.unwrap_or(false),
+            takes_pushed: takes_pushed.unwrap_or(true),
+            confirm_within: confirm_within.unwrap_or(Duration::from_secs(600)),
             detectors: detectors
                 .map_or_else(Detectors::default, |list| list.into_iter().fold(Detectors::none(), Detectors::with)),
         })
@@ -262,6 +276,16 @@ impl Config {
     pub const fn device_health(&self) -> bool {
         self.device_health
     }
+    /// Whether the centre may lay settings over these.
+    #[must_use]
+    pub const fn takes_pushed(&self) -> bool {
+        self.takes_pushed
+    }
+    /// Within what time something has to be delivered under settings from the centre, besides two windows.
+    #[must_use]
+    pub const fn confirm_within(&self) -> Duration {
+        self.confirm_within
+    }
     /// Which detectors watch the models.
     #[must_use]
     pub const fn detectors(&self) -> Detectors {
@@ -275,6 +299,7 @@ impl Config {
 }
 
 const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
+const WINDOW: &str = "a duration from 1s to 24h, such as \"60s\"";
 const DETECTORS: &str = "a list of \"ddm\", \"eddm\", \"hddm_a\", \"adwin\", \"page_hinkley\", \"kswin\"";
 const LEVELS: &str = "error, warn, info, debug or trace";
 
@@ -370,6 +395,11 @@ fn window_length(text: &str) -> Result<Millis, String> {
         return Err(String::new());
     }
     u32::try_from(length.as_millis()).map(Millis).map_err(|error| error.to_string())
+}
+
+fn confirm_within(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (SHORTEST_TRIAL..=LONGEST_TRIAL).contains(&time) { Ok(time) } else { Err(String::new()) }
 }
 
 fn spool_size(text: &str) -> Result<u64, String> {

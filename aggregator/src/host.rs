@@ -7,6 +7,7 @@ mod alerts;
 mod authority;
 mod backup;
 mod clock;
+mod configuration;
 mod credentials;
 mod enrolment;
 mod ledger;

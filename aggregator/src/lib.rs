@@ -9,6 +9,7 @@ pub mod backup;
 pub mod baseline;
 pub mod batch;
 pub mod config;
+pub mod configurator;
 pub mod decision;
 pub mod diagnose;
 pub mod evidence;

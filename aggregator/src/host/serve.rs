@@ -24,6 +24,7 @@ use super::systemd;
 use crate::api::{Api, router};
 use crate::baseline::Tolerances;
 use crate::config::Config;
+use crate::configurator::Configurator;
 use crate::decision::{Core, Settings};
 use crate::identity::authority::{Authority, SERVER_LIFETIME};
 use crate::ingest::Connections;
@@ -156,18 +157,22 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         config.certificate_lifetime(),
         sources,
     ));
+    let configurator = Arc::new(Configurator::new(writer.clone()));
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         writer: writer.clone(),
         metrics: Arc::clone(&metrics),
         connections: Arc::clone(&connections),
         registrar: Arc::clone(&registrar),
+        configurator: Arc::clone(&configurator),
         trust_domain: config.trust_domain().to_owned(),
         enrolments: quic::enrolments(),
     });
     let mut ingest = tokio::spawn(quic::accept(endpoint, shared, renewal, stopped.clone()));
     let desk = Arc::clone(&registrar);
-    let api = Api::new(reader, writer.progress(), metrics, connections, desk, stopped.clone(), config.max_cameras());
+    let wishes = Arc::clone(&configurator);
+    let api =
+        Api::new(reader, writer.progress(), metrics, connections, desk, wishes, stopped.clone(), config.max_cameras());
     let api = Arc::new(api);
     let mut http_stop = stopped.clone();
     let mut http = tokio::spawn(async move {
@@ -208,6 +213,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         http.abort();
     }
     registrar.close();
+    configurator.close();
     // The last handle: the writer commits what is queued and ends.
     drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
     let joined = tokio::task::spawn_blocking(move || writer_thread.join());

@@ -5,6 +5,7 @@
 //! ends, however it ends).
 
 mod batch;
+mod configuration;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod read;
@@ -25,6 +26,7 @@ use driftglass_protocol::wire::{Body, Record, parse_frame};
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior};
 
 pub use batch::EmbeddedBatch;
+pub use configuration::{ConfigurationRow, DeviceConfiguration, ReportedConfiguration};
 pub use read::{
     AlertCount, AlertFilter, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site, WINDOWS_MAX,
 };

@@ -114,14 +114,14 @@ fn a_database_of_every_version_is_led_to_the_newest_and_read_as_ever() {
 
 #[test]
 fn a_power_cut_in_the_middle_of_a_step_leaves_the_version_before_it() {
-    for version in 1..DUMPS.len().min(schema::STEPS.len()) {
+    for (version, step) in (1..=DUMPS.len()).filter_map(|version| Some((version, schema::STEPS.get(version)?))) {
         let folder = of_version(version);
         let path = folder.path().join(FILE_NAME);
         let mut connection = Connection::open(&path).expect("opens");
         // So that pages of the open transaction reach the disk.
         connection.pragma_update(None, "cache_size", 1).expect("set");
         let transaction = connection.transaction().expect("begins");
-        transaction.execute_batch(schema::STEPS[version]).expect("goes well until the power goes");
+        transaction.execute_batch(step).expect("goes well until the power goes");
         let filler = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
                       INSERT INTO tombstones (device, epoch, first, last, cause, start, end, received)
                       SELECT 1, i, i, i, 'spool-full', i, i, i FROM n";
