@@ -14,6 +14,8 @@ mod deployment;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod guidance;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod peers;
