@@ -455,6 +455,21 @@ mod tests {
     "#;
 
     #[test]
+    fn the_owner_says_whether_the_centre_may_lay_settings_over_these() {
+        let resolve = |section: &str| {
+            let text = format!("{section}\n{GOOD}");
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map_err(|faults| faults.to_string())
+        };
+        let default = resolve("").expect("valid");
+        assert_eq!((default.takes_pushed(), default.confirm_within()), (true, Duration::from_secs(600)));
+        let own = resolve("pushed_configuration = { accept = false, confirm_within = \"5s\" }").expect("valid");
+        assert_eq!((own.takes_pushed(), own.confirm_within()), (false, Duration::from_secs(5)));
+        let faults =
+            resolve("pushed_configuration = { accept = \"no\", confirm_within = \"4s\" }").expect_err("faults");
+        assert!(faults.contains("true or false") && faults.contains("from 5s to 24h"), "{faults}");
+    }
+
+    #[test]
     fn the_shipped_example_is_valid() {
         let example = include_str!("../../deploy/config/agent.toml");
         if let Err(faults) = Config::resolve(Path::new("agent.toml"), example, &Overrides::default()) {

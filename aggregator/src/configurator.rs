@@ -84,7 +84,8 @@ impl Configurator {
                 Ok((version, scope))
             })
             .await?;
-        tracing::info!(?scope, version, "the configuration of agents was set");
+        let (site, device) = scope.parts();
+        tracing::info!(site, device, version, "the configuration of agents was set");
         self.changed.send_replace(());
         Ok(version)
     }

@@ -47,6 +47,8 @@ struct Trial {
     since: Instant,
     /// The last record written before it was taken up.
     before: Mark,
+    /// Something written after it was taken up has been acknowledged.
+    delivered: bool,
 }
 
 /// The keeper.
@@ -146,7 +148,8 @@ impl Steward {
         self.due = !handed_on;
         self.restart = restart;
         let on_trial = handed_on && self.state.starts_on_trial().is_some();
-        self.trial = on_trial.then(|| Trial { since: Instant::now(), before: self.spool.appended_up_to() });
+        self.trial =
+            on_trial.then(|| Trial { since: Instant::now(), before: self.spool.appended_up_to(), delivered: false });
         self.publish();
     }
 
@@ -176,13 +179,15 @@ impl Steward {
         if self.due {
             return Some(self.effective());
         }
-        let Trial { since, before } = self.trial?;
-        // What takes effect with the next start is proven by what is delivered after it.
-        if self.restart && self.state.starts_on_trial() == Some(0) {
-            return None;
-        }
+        let trial = self.trial.as_mut()?;
+        trial.delivered |= self.spool.acknowledged() > trial.before;
+        let Trial { since, delivered, .. } = *trial;
         let mut state = self.state.clone();
-        if self.spool.acknowledged() > before {
+        if delivered {
+            // What takes effect with the next start is proven by what is delivered after it.
+            if self.restart && state.starts_on_trial() == Some(0) {
+                return None;
+            }
             state.prove();
             if self.keep(state) {
                 tracing::info!(
