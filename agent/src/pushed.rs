@@ -138,6 +138,11 @@ impl State {
         self.rejected = Some(Rejected { id, outcome: ConfigurationOutcome::Refused, reason: short(reason) });
     }
 
+    /// The device's own file may say something else now: what it ruled out may be offered again.
+    pub fn forget_refusal(&mut self) {
+        self.rejected.take_if(|rejected| rejected.outcome == ConfigurationOutcome::Refused);
+    }
+
     /// Something was delivered under the configuration on trial: it is good. True where there was one.
     pub fn prove(&mut self) -> bool {
         let trial = self.trial.take();
@@ -329,6 +334,13 @@ mod tests {
         let long = Offer::new(4, &"x".repeat(CONFIGURATION_BYTES + 1));
         assert_eq!(state.consider(long, fine), Follows::Nothing);
         assert_eq!(outcome(&state), (1, 4, Refused));
+        assert_eq!(state.consider(Offer::new(2, "bad"), |_| Err("still".into())), Follows::Nothing);
+        state.forget_refusal();
+        assert_eq!(outcome(&state), (1, 1, Applied));
+        assert_eq!(state.consider(Offer::new(2, "bad"), fine), Follows::Apply, "the device's own file allows it now");
+        state.roll_back("silence".into());
+        state.forget_refusal();
+        assert_eq!(outcome(&state), (1, 2, RolledBack), "which was no matter of the file");
         state.refuse_in_effect("ü".repeat(200));
         assert_eq!(outcome(&state), (0, 1, Refused));
         assert_eq!(state.outcome().2.len(), TEXT_BYTES);
@@ -425,7 +437,9 @@ mod tests {
 
         #[test]
         fn arbitrary_texts_never_panic(text in "\\PC{0,200}") {
-            let _ = State::from_text(&text).is_some();
+            if let Some(state) = State::from_text(&text) {
+                prop_assert_eq!(State::from_text(&state.to_text()), Some(state));
+            }
         }
     }
 }

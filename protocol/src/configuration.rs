@@ -156,8 +156,12 @@ mod tests {
         #[test]
         fn arbitrary_payloads_never_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
             let frame = |kind| Frame { kind, payload: &payload, length: payload.len() + 10 };
-            let _ = DesiredConfiguration::parse(frame(Kind::DesiredConfiguration)).is_ok();
-            let _ = ConfigurationReport::parse(frame(Kind::ConfigurationReport)).is_ok();
+            if let Ok(desired) = DesiredConfiguration::parse(frame(Kind::DesiredConfiguration)) {
+                prop_assert!(desired.text.is_none_or(|text| text.len() <= payload.len()));
+            }
+            if let Ok(report) = ConfigurationReport::parse(frame(Kind::ConfigurationReport)) {
+                prop_assert!(report.detail.len() <= payload.len());
+            }
         }
     }
 }

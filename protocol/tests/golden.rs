@@ -246,7 +246,13 @@ fn the_messages_of_an_enrolment() {
 
 #[test]
 fn configuration_messages() {
-    let id = |version, first: u8| ConfigurationId { version, digest: std::array::from_fn(|index| first + index as u8) };
+    let id = |version, first: u8| {
+        let mut digest = [0; 32];
+        for (byte, value) in digest.iter_mut().zip(first..) {
+            *byte = value;
+        }
+        ConfigurationId { version, digest }
+    };
     let mut out = [0; 256];
     for (golden_name, text) in
         [("desired-configuration", Some("[window]\nlength = \"2m\"\n")), ("desired-configuration-known", None)]

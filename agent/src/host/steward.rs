@@ -90,6 +90,7 @@ impl Steward {
             offers,
             report,
         };
+        steward.state.forget_refusal();
         let mut started = steward.state.clone();
         let rolled_back = started.start();
         if started != steward.state && !steward.keep(started) {
@@ -133,6 +134,7 @@ impl Steward {
         self.local = local;
         if self.local.takes_pushed() {
             self.declined = None;
+            self.state.forget_refusal();
         } else {
             // Kept on disk, for an owner who changes their mind.
             self.state = State::default();

@@ -89,7 +89,8 @@ struct Device {
     last_seen: Option<String>,
     certificate_expires_at: Option<String>,
     revoked_at: Option<String>,
-    configuration: DeviceConfiguration,
+    /// Absent where the aggregator is of an older release.
+    configuration: Option<DeviceConfiguration>,
 }
 
 /// Asks for a token.
@@ -137,7 +138,7 @@ pub(crate) fn devices(list: &ListArguments) -> Result<Outcome, Failure> {
         let state = if device.revoked_at.is_some() { "revoked" } else { &device.state };
         let shown = |time: Option<String>| time.unwrap_or_else(|| "-".into());
         let (seen, until) = (shown(device.last_seen), shown(device.certificate_expires_at));
-        let configuration = device.configuration.summary();
+        let configuration = device.configuration.map_or_else(|| "-".into(), |configuration| configuration.summary());
         format!("{:<40} {state:<9} {:<8} {seen:<24} {until:<24} {configuration}", device.id, device.version)
     })
 }
