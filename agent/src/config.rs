@@ -8,6 +8,7 @@ mod change;
 mod fault;
 #[cfg(feature = "inference")]
 mod inference;
+mod pushed;
 mod section;
 mod source;
 
@@ -26,6 +27,7 @@ pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
 #[cfg(feature = "inference")]
 pub use inference::{Api, InferenceConfig, Pixels, Pointer, ScoreConfig};
+pub use pushed::check_pushed;
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};
 
@@ -40,6 +42,8 @@ pub const MAX_CAMERAS: usize = 256;
 
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_TRIAL: Duration = Duration::from_secs(5);
+const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -106,6 +110,8 @@ pub struct Config {
     cameras: Vec<CameraConfig>,
     detectors: Detectors,
     device_health: bool,
+    takes_pushed: bool,
+    confirm_within: Duration,
 }
 
 impl Config {
@@ -145,7 +151,7 @@ impl Config {
         section.finish(faults);
 
         let mut section = root.section("window", faults);
-        let length = section.optional("length", "a duration from 1s to 24h, such as \"60s\"", faults, window_length);
+        let length = section.optional("length", WINDOW, faults, window_length);
         section.finish(faults);
 
         let mut section = root.section("spool", faults);
@@ -163,6 +169,12 @@ impl Config {
 
         let mut section = root.section("device_health", faults);
         let device_health = section.flag("enabled", faults);
+        section.finish(faults);
+
+        let mut section = root.section("pushed_configuration", faults);
+        let takes_pushed = section.flag("accept", faults);
+        let confirm_within =
+            section.optional("confirm_within", "a duration from 5s to 24h, such as \"10m\"", faults, confirm_within);
         section.finish(faults);
 
         let mut section = root.section("identity", faults);
@@ -196,6 +208,8 @@ impl Config {
             log_level: log_level.unwrap_or_else(|| "info".into()),
             cameras,
             device_health: device_health.unwrap_or(false),
+            takes_pushed: takes_pushed.unwrap_or(true),
+            confirm_within: confirm_within.unwrap_or(Duration::from_secs(600)),
             detectors: detectors
                 .map_or_else(Detectors::default, |list| list.into_iter().fold(Detectors::none(), Detectors::with)),
         })
@@ -266,6 +280,16 @@ impl Config {
     pub const fn device_health(&self) -> bool {
         self.device_health
     }
+    /// Whether the centre may lay settings over these.
+    #[must_use]
+    pub const fn takes_pushed(&self) -> bool {
+        self.takes_pushed
+    }
+    /// Within what time something has to be delivered under settings from the centre, besides two windows.
+    #[must_use]
+    pub const fn confirm_within(&self) -> Duration {
+        self.confirm_within
+    }
     /// Which detectors watch the models.
     #[must_use]
     pub const fn detectors(&self) -> Detectors {
@@ -279,6 +303,7 @@ impl Config {
 }
 
 const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
+const WINDOW: &str = "a duration from 1s to 24h, such as \"60s\"";
 const DETECTORS: &str = "a list of \"ddm\", \"eddm\", \"hddm_a\", \"adwin\", \"page_hinkley\", \"kswin\"";
 const LEVELS: &str = "error, warn, info, debug or trace";
 
@@ -376,6 +401,11 @@ fn window_length(text: &str) -> Result<Millis, String> {
     u32::try_from(length.as_millis()).map(Millis).map_err(|error| error.to_string())
 }
 
+fn confirm_within(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (SHORTEST_TRIAL..=LONGEST_TRIAL).contains(&time) { Ok(time) } else { Err(String::new()) }
+}
+
 fn spool_size(text: &str) -> Result<u64, String> {
     let size = text.parse::<bytesize::ByteSize>()?.as_u64();
     if size < spool::MIN_BYTES { Err(String::new()) } else { Ok(size) }
@@ -427,6 +457,21 @@ mod tests {
         source = { kind = "directory", path = "/var/spool/frames", fps = 1 }
         model = { name = "people-detector", version = "3.2.0" }
     "#;
+
+    #[test]
+    fn the_owner_says_whether_the_centre_may_lay_settings_over_these() {
+        let resolve = |section: &str| {
+            let text = format!("{section}\n{GOOD}");
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map_err(|faults| faults.to_string())
+        };
+        let default = resolve("").expect("valid");
+        assert_eq!((default.takes_pushed(), default.confirm_within()), (true, Duration::from_secs(600)));
+        let own = resolve("pushed_configuration = { accept = false, confirm_within = \"5s\" }").expect("valid");
+        assert_eq!((own.takes_pushed(), own.confirm_within()), (false, Duration::from_secs(5)));
+        let faults =
+            resolve("pushed_configuration = { accept = \"no\", confirm_within = \"4s\" }").expect_err("faults");
+        assert!(faults.contains("true or false") && faults.contains("from 5s to 24h"), "{faults}");
+    }
 
     #[test]
     fn the_shipped_example_is_valid() {

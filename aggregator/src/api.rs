@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent for now: changing alerts and baselines, server-sent events, drawing, the OpenAPI document.
 
+mod configuration;
 mod drift;
 mod identity;
 mod page;
@@ -31,6 +32,7 @@ pub use self::problem::Problem;
 pub use self::statistics::{Readout, readout};
 pub(crate) use self::types::rfc3339;
 pub use self::types::*;
+use crate::configurator::Configurator;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
 use crate::registrar::Registrar;
@@ -49,6 +51,7 @@ pub struct Api {
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
     registrar: Arc<Registrar>,
+    configurator: Arc<Configurator>,
     /// True once the service is stopping.
     stopping: watch::Receiver<bool>,
     reads: Semaphore,
@@ -58,17 +61,20 @@ pub struct Api {
 impl Api {
     /// The routes' state. `max_cameras`: beyond that many there are no metrics per camera.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, handed in once")]
     pub fn new(
         reader: Arc<Reader>,
         progress: watch::Receiver<Progress>,
         metrics: Arc<Metrics>,
         connections: Arc<Connections>,
         registrar: Arc<Registrar>,
+        configurator: Arc<Configurator>,
         stopping: watch::Receiver<bool>,
         max_cameras: usize,
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
-        Self { reader, progress, metrics, connections, registrar, stopping, reads: Semaphore::new(READS_MAX), drift }
+        let reads = Semaphore::new(READS_MAX);
+        Self { reader, progress, metrics, connections, registrar, configurator, stopping, reads, drift }
     }
 
     /// Runs a query off the event loop.
@@ -106,6 +112,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/devices", get(rest::devices))
         .route("/api/v1/devices/{id}/revoke", post(identity::revoke))
         .route("/api/v1/devices/{id}/reinstate", post(identity::reinstate))
+        .route("/api/v1/devices/{id}/configuration", get(configuration::of_device))
+        .route("/api/v1/configurations", get(configuration::list).post(configuration::set))
         .route("/api/v1/tokens", get(identity::tokens).post(identity::create_token))
         .route("/api/v1/identity-events", get(identity::events))
         .route("/api/v1/cameras", get(rest::cameras))

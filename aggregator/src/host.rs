@@ -5,19 +5,24 @@
 
 mod alerts;
 mod authority;
+mod backup;
 mod clock;
+mod configuration;
 mod credentials;
 mod enrolment;
 mod ledger;
 mod quic;
 mod random;
+mod restore;
 mod serve;
 mod stopwatch;
 mod systemd;
 mod telemetry;
 
 pub use authority::{AuthorityError, rotate};
+pub use backup::{BackupError, Keys, Overwrite, Progress, back_up};
 pub use clock::now;
 pub use credentials::{Credentials, CredentialsError};
+pub use restore::{Restored, restore};
 pub use serve::{Addresses, ServeError, run};
 pub use telemetry::{LogFormat, start_logging};

@@ -13,5 +13,6 @@ pub mod reload;
 pub mod replay;
 pub mod run;
 mod service;
+mod steward;
 mod web;
 mod worker;

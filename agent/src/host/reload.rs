@@ -18,6 +18,7 @@ use super::health::Probe;
 use super::log::Level;
 use super::run::{setup, timing};
 use super::service;
+use super::steward::Steward;
 use super::worker::Commander;
 use crate::config::{CameraConfig, ChangedCamera, Config};
 use crate::pipeline::{Change, Replacement, Retired, Update};
@@ -35,6 +36,8 @@ pub(super) struct Follower {
     /// What it follows now.
     pub(super) config: Config,
     pub(super) reread: Reread,
+    /// Lays over it what the centre wishes.
+    pub(super) steward: Steward,
     pub(super) level: Level,
     pub(super) running: Running,
     pub(super) commander: Commander,
@@ -55,6 +58,11 @@ impl Follower {
                 _ = stop.changed() => break,
                 Some(retired) = self.retired.recv() => self.give_way(retired).await,
                 Some(()) = hangup.recv() => self.reload().await,
+                event = self.steward.event() => {
+                    if let Some(config) = self.steward.handle(event) {
+                        self.follow(config).await;
+                    }
+                }
             }
         }
         self.running.end_all().await;
@@ -69,7 +77,10 @@ impl Follower {
         tracing::info!("the configuration is read again");
         service::tell_reloading();
         match (self.reread)() {
-            Ok(config) => self.apply(config).await,
+            Ok(local) => {
+                let config = self.steward.rebase(local);
+                self.follow(config).await;
+            }
             Err(faults) => {
                 self.telemetry.reloaded(Err(()));
                 for fault in faults.lines() {
@@ -80,8 +91,13 @@ impl Follower {
         service::tell(NotifyState::Ready);
     }
 
-    /// Takes up a checked configuration.
-    pub(super) async fn apply(&mut self, new: Config) {
+    async fn follow(&mut self, config: Config) {
+        let handed_on = self.apply(config).await;
+        self.steward.taken_up(handed_on, self.started.window() != self.config.window());
+    }
+
+    /// Takes up a checked configuration; false where it could not be handed on.
+    async fn apply(&mut self, new: Config) -> bool {
         let changes = self.config.changes_to(&new);
         let outside = self.running.outside();
         let mut begin = Vec::new();
@@ -109,7 +125,7 @@ impl Follower {
             tracing::error!(
                 "the pipeline has not taken up earlier changes yet; the configuration waits for another reload"
             );
-            return;
+            return false;
         }
         self.begin(begin).await;
         if changes.log_level {
@@ -133,6 +149,7 @@ impl Follower {
             );
         }
         self.config = new;
+        true
     }
 
     fn probe(&self, new: &Config) -> Option<Probe> {

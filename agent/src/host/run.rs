@@ -19,6 +19,7 @@ use super::identity::Vault;
 use super::learned::Learned;
 use super::log::Level;
 use super::reload::{self, Follower, Reread};
+use super::steward::Steward;
 use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
 use crate::config::{CameraConfig, Config, EventTime, SourceKind};
@@ -27,7 +28,7 @@ use crate::prediction::{Detectors, Recorded};
 use crate::source::{self, FrameSource, Prepared, Running};
 use crate::spool::{self, OpenError, Settings, Shared};
 use crate::telemetry::Telemetry;
-use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Speaker, Target};
+use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Guidance, Speaker, Target};
 
 /// Without progress for so long the agent calls itself unhealthy, and the watchdog is no longer fed.
 const STALLED: Duration = Duration::from_secs(60);
@@ -100,6 +101,8 @@ pub(super) struct Service {
     sources: Vec<Prepared>,
     reread: Reread,
     level: Level,
+    steward: Steward,
+    guidance: Guidance,
 }
 
 impl fmt::Debug for Service {
@@ -114,6 +117,11 @@ impl fmt::Debug for Service {
 /// One variant of [`RunError`] per cause.
 pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError> {
     let open = open(config)?;
+    let (steward, guidance, effective) = Steward::open(config, Arc::clone(&open.spool.shared));
+    if effective.log_level() != config.log_level() {
+        level.set(effective.log_level());
+    }
+    let config = &effective;
     let running = Running::new(clock::now, rand::random::<u64>);
     let outside = running.outside();
     let prepared = config.cameras().iter().map(|camera| {
@@ -121,7 +129,7 @@ pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError
         (setup(camera, config, config.detectors(), source), prepared)
     });
     let (cameras, sources) = prepared.unzip();
-    let service = Service { running, sources, reread, level };
+    let service = Service { running, sources, reread, level, steward, guidance };
     work(config, open, Job { cameras, pace: Pace::Live, service: Some(service), progress: None })
 }
 
@@ -218,12 +226,15 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let learned = Learned::new(config.state_dir());
     let mut worker = Worker::start(pipeline, job.pace, probe, learned, gave_way)?;
     let (end_sources, sources_end) = watch::channel(false);
+    let mut guidance = None;
     let sources = match job.service {
-        Some(Service { running, sources, reread, level }) => {
+        Some(Service { running, sources, reread, level, steward, guidance: given }) => {
+            guidance = Some(given);
             let follower = Follower {
                 started: config.clone(),
                 config: config.clone(),
                 reread,
+                steward,
                 level,
                 running,
                 commander: worker.commander(),
@@ -243,6 +254,7 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
         stop: stopping,
         counters: &counters,
         keeper: Some(&vault),
+        guidance: guidance.as_mut(),
     };
     let uplink = uplink::run(connector, &speaker, &shared, surroundings);
     tokio::pin!(uplink);

@@ -5,13 +5,14 @@
 //! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again. What is said and
 //! decided ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
 //!
-//! Deliberately absent: TLS over TCP where UDP is blocked, and the second stream for configuration.
+//! Deliberately absent: TLS over TCP where UDP is blocked.
 
 pub mod backoff;
 mod bridge;
 mod connect;
 mod exchange;
 mod floor;
+mod guidance;
 mod identity;
 pub mod renewal;
 mod session;
@@ -33,6 +34,7 @@ use backoff::Backoff;
 pub use connect::{ALPN, ConnectError, Connector, Credentials, Target, connect_to_enrol};
 pub use exchange::{Ended, Exchange, Received};
 pub use floor::TimeFloor;
+pub use guidance::{Guidance, Report};
 use identity::{close, heal, renew_in_time, show_expiry, take_up};
 use renewal::Keeper;
 use session::Session;
@@ -138,6 +140,8 @@ pub struct Surroundings<'a> {
     pub counters: &'a Counters,
     /// Who looks after the identity; without one it is used as it is.
     pub keeper: Option<&'a dyn Keeper>,
+    /// Where configurations from the centre go, and how the device is set; without it the device says nothing of that.
+    pub guidance: Option<&'a mut Guidance>,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -154,7 +158,7 @@ pub async fn run(
     mut connector: Connector,
     speaker: &Speaker,
     spool: &Arc<Shared>,
-    surroundings: Surroundings<'_>,
+    mut surroundings: Surroundings<'_>,
 ) -> Result<(), Fatal> {
     let mut sender = Sender::new(speaker.epoch, spool.acknowledged());
     let mut reader = Reader::new(Arc::clone(spool));
@@ -187,9 +191,11 @@ pub async fn run(
                     tokio::pin!(drive);
                     loop {
                         let random = (surroundings.random)();
+                        let guidance = surroundings.guidance.as_deref_mut();
                         tokio::select! {
                             ended = &mut drive => break ended,
                             () = renew_in_time(&mut connector, &connection, random, keeper, counters) => {}
+                            never = guidance::converse(&connection, guidance, counters) => match never {},
                         }
                     }
                 };

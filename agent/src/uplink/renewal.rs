@@ -142,24 +142,35 @@ async fn exchange(connection: &quinn::Connection, frame: &[u8]) -> Result<Certif
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| gone(error.to_string()))?;
     send.write_all(frame).await.map_err(|error| gone(error.to_string()))?;
     send.finish().map_err(|error| gone(error.to_string()))?;
+    let bytes = next_frame(&mut receive).await.map_err(|error| match error {
+        AskError::Connection(error) => gone(error),
+        error => error,
+    })?;
+    let frame = parse_frame(&bytes)?;
+    match frame.kind {
+        Kind::Issued => {
+            let issued = Issued::parse(frame).map_err(|_| AskError::Message)?;
+            let own = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
+            Ok(Certified {
+                certificate: own(issued.certificate),
+                authorities: issued.authorities.iter().map(|bytes| own(bytes)).collect(),
+                clock: issued.clock,
+            })
+        }
+        Kind::Deny => Err(AskError::Denied(Deny::parse(frame).map_err(|_| AskError::Message)?.reason)),
+        _ => Err(AskError::Message),
+    }
+}
+
+/// The bytes of the first frame of a stream.
+pub(super) async fn next_frame(receive: &mut quinn::RecvStream) -> Result<Vec<u8>, AskError> {
     let mut inbox = Vec::new();
     let mut chunk = [0; 2048];
     loop {
-        match parse_frame(&inbox) {
-            Ok(frame) => {
-                return match frame.kind {
-                    Kind::Issued => {
-                        let issued = Issued::parse(frame).map_err(|_| AskError::Message)?;
-                        let own = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
-                        Ok(Certified {
-                            certificate: own(issued.certificate),
-                            authorities: issued.authorities.iter().map(|bytes| own(bytes)).collect(),
-                            clock: issued.clock,
-                        })
-                    }
-                    Kind::Deny => Err(AskError::Denied(Deny::parse(frame).map_err(|_| AskError::Message)?.reason)),
-                    _ => Err(AskError::Message),
-                };
+        match parse_frame(&inbox).map(|frame| frame.length) {
+            Ok(length) => {
+                inbox.truncate(length);
+                return Ok(inbox);
             }
             // A longer one is refused by its length alone.
             Err(FrameError::Incomplete { .. }) if inbox.len() <= FRAME_BYTES => {}
@@ -168,7 +179,7 @@ async fn exchange(connection: &quinn::Connection, frame: &[u8]) -> Result<Certif
         match receive.read(&mut chunk).await {
             Ok(Some(count)) => inbox.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Ok(None) => return Err(AskError::Message),
-            Err(error) => return Err(gone(error.to_string())),
+            Err(error) => return Err(AskError::Connection(error.to_string())),
         }
     }
 }

@@ -148,14 +148,18 @@ impl Client {
         // A refusal has a body too, and it says more than its number.
         let request = self.agent.post(&url).config().http_status_as_error(false).build();
         let mut response = request.send_json(body).map_err(failed)?;
-        let (status, body) = (response.status(), response.body_mut());
-        if status.is_success() {
-            return body.read_json().map_err(failed);
-        }
-        match body.read_json::<Problem>() {
-            Ok(problem) => Err(Failure::Job(problem.detail)),
-            Err(_) => Err(Failure::Job(format!("{url}: {status}"))),
-        }
+        answered(&url, &mut response)
+    }
+
+    /// One thing.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub(crate) fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, Failure> {
+        let url = format!("{}/api/v1/{path}", self.server);
+        let request = self.agent.get(&url).config().http_status_as_error(false).build();
+        let mut response = request.call().map_err(|error| Failure::Job(format!("{url}: {error}")))?;
+        answered(&url, &mut response)
     }
 
     /// The same, read into a type of this tool.
@@ -171,6 +175,21 @@ impl Client {
             .into_iter()
             .map(|item| serde_json::from_value(item).map_err(|error| Failure::Job(format!("{path}: {error}"))))
             .collect()
+    }
+}
+
+/// What was asked for, or what the refusal says.
+fn answered<T: for<'de> Deserialize<'de>>(
+    url: &str,
+    response: &mut ureq::http::Response<ureq::Body>,
+) -> Result<T, Failure> {
+    let (status, body) = (response.status(), response.body_mut());
+    if status.is_success() {
+        return body.read_json().map_err(|error| Failure::Job(format!("{url}: {error}")));
+    }
+    match body.read_json::<Problem>() {
+        Ok(problem) => Err(Failure::Job(problem.detail)),
+        Err(_) => Err(Failure::Job(format!("{url}: {status}"))),
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
 use super::enrolment;
+use crate::configurator::Configurator;
 use crate::identity::{IdentityError, KeyId, device_of};
 use crate::ingest::{Connections, Ended, Peer, Rejection, serve};
 use crate::metrics::Metrics;
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) connections: Arc<Connections>,
     pub(super) registrar: Arc<Registrar>,
+    pub(super) configurator: Arc<Configurator>,
     pub(super) trust_domain: String,
     pub(super) enrolments: Semaphore,
 }
@@ -72,7 +74,7 @@ pub(super) fn enrolments() -> Semaphore {
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        // One stream for records, one kept for control and configuration.
+        // One stream for records, one for whatever else there is to ask.
         .max_concurrent_bidi_streams(VarInt::from_u32(2))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // Four frames of the largest size, so that a backlog flows without waiting for us.
@@ -266,7 +268,7 @@ async fn attend(connection: &Connection, shared: &Shared) {
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
     let ended = tokio::select! {
         ended = serve(&peer, &mut reader, &mut writer, registration.stop()) => ended,
-        never = enrolment::attend_renewals(connection, shared, &device, key) => match never {},
+        never = enrolment::attend_requests(connection, shared, &device, key) => match never {},
     };
     // A refusal must arrive before the connection is closed, which would discard it.
     if writer.finish().is_ok() {

@@ -18,11 +18,13 @@ use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
 use super::quic::{self, BindError, Renewal, Shared};
 use super::random::random;
+use super::restore::refuse_unfinished;
 use super::stopwatch::TimedCore;
 use super::systemd;
 use crate::api::{Api, router};
 use crate::baseline::Tolerances;
 use crate::config::Config;
+use crate::configurator::Configurator;
 use crate::decision::{Core, Settings};
 use crate::identity::authority::{Authority, SERVER_LIFETIME};
 use crate::ingest::Connections;
@@ -121,6 +123,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     };
     create_data_dir(config.data_dir())?;
     let announcement = config.data_dir().join(Addresses::FILE_NAME);
+    refuse_unfinished(config.data_dir())
+        .map_err(|source| ServeError::File { path: config.data_dir().to_owned(), source })?;
     let store = EmbeddedStore::open(config.data_dir())?;
     // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
     drop(std::fs::remove_file(&announcement));
@@ -153,18 +157,22 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         config.certificate_lifetime(),
         sources,
     ));
+    let configurator = Arc::new(Configurator::new(writer.clone()));
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         writer: writer.clone(),
         metrics: Arc::clone(&metrics),
         connections: Arc::clone(&connections),
         registrar: Arc::clone(&registrar),
+        configurator: Arc::clone(&configurator),
         trust_domain: config.trust_domain().to_owned(),
         enrolments: quic::enrolments(),
     });
     let mut ingest = tokio::spawn(quic::accept(endpoint, shared, renewal, stopped.clone()));
     let desk = Arc::clone(&registrar);
-    let api = Api::new(reader, writer.progress(), metrics, connections, desk, stopped.clone(), config.max_cameras());
+    let wishes = Arc::clone(&configurator);
+    let api =
+        Api::new(reader, writer.progress(), metrics, connections, desk, wishes, stopped.clone(), config.max_cameras());
     let api = Arc::new(api);
     let mut http_stop = stopped.clone();
     let mut http = tokio::spawn(async move {
@@ -205,6 +213,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         http.abort();
     }
     registrar.close();
+    configurator.close();
     // The last handle: the writer commits what is queued and ends.
     drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
     let joined = tokio::task::spawn_blocking(move || writer_thread.join());

@@ -14,11 +14,15 @@ mod deployment;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod guidance;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod predictions;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
