@@ -28,14 +28,14 @@ struct Pair {
 }
 
 impl Pair {
-    fn of(camera: &Camera, measured: &Measured) -> Self {
+    fn of(camera: &Camera, measured: &Measured<'_>) -> Self {
         let few = reference(&measured.normal[..REFERENCE.min(measured.normal.len())]);
         let [normal, clean, faulted] =
-            [&measured.normal, &measured.clean, &measured.faulted].map(|frames| values(&few, frames));
+            [measured.normal, measured.clean, &measured.faulted].map(|frames| values(&few, frames));
         let separation = separation(&[&normal[REFERENCE.min(normal.len())..], &clean], &faulted);
-        let all = reference(&measured.normal);
+        let all = reference(measured.normal);
         let [normal, clean, faulted] =
-            [&measured.normal, &measured.clean, &measured.faulted].map(|frames| values(&all, frames));
+            [measured.normal, measured.clean, &measured.faulted].map(|frames| values(&all, frames));
         let cause = |current| {
             let report = compare_batches(&normal, current, LEVEL).expect("enough frames");
             report.diagnosis.map(|diagnosis| diagnosis.cause)
