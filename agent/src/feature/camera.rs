@@ -82,10 +82,10 @@ impl CameraState {
         }
         if let Knowledge::Learned(reference) | Knowledge::Pinned(reference) = &self.knowledge {
             reference.compare(frame, &mut values);
-            if let Some(codes) = reference.comparable(frame) {
-                if let Some(changed) = self.lasting.observe(codes, &reference.codes) {
-                    values.set(Feature::LastingChange, changed);
-                }
+            if let Some(codes) = reference.comparable(frame)
+                && let Some(changed) = self.lasting.observe(codes, &reference.codes)
+            {
+                values.set(Feature::LastingChange, changed);
             }
         }
         self.remember(frame);

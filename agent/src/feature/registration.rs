@@ -12,6 +12,13 @@
 //! Deliberately absent: moves beyond the reach of 9 % of the width and 11 % of the height, measured where a tile ends up. They
 //! leave nothing that agrees, and the other features that compare say so.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "numbers of cells and tiles are small, and a place is checked before it becomes an index"
+)]
+
 use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::unit::Fixed;
 
@@ -194,7 +201,7 @@ impl Aspect {
 
     /// Cells down as cells across.
     const fn across(self, down: i32) -> i32 {
-        down * self.ratio >> BITS
+        (down * self.ratio) >> BITS
     }
 
     /// Cells across as cells down.
@@ -226,7 +233,7 @@ fn displacements(place: Move, aspect: Aspect, mut each: impl FnMut(usize, usize,
 fn rough_score(surfaces: &Surfaces, place: Move, aspect: Aspect) -> i32 {
     let mut score = 0;
     displacements(place, aspect, |x, y, right, down| {
-        let (column, row) = ((right + ONE / 2 >> BITS) + FAR.0 as i32, (down + ONE / 2 >> BITS) + FAR.1 as i32);
+        let (column, row) = (((right + ONE / 2) >> BITS) + FAR.0 as i32, ((down + ONE / 2) >> BITS) + FAR.1 as i32);
         if (0..ACROSS as i32).contains(&column) && (0..DOWN as i32).contains(&row) {
             score += i32::from(surfaces[y][x][row as usize][column as usize]);
         }
@@ -246,7 +253,7 @@ fn fine_score(surfaces: &Surfaces, place: Move, aspect: Aspect) -> i32 {
         };
         let upper = at(row, column) * (ONE - right) + at(row, column + 1) * right;
         let lower = at(row + 1, column) * (ONE - right) + at(row + 1, column + 1) * right;
-        score += upper * (ONE - down) + lower * down >> BITS;
+        score += (upper * (ONE - down) + lower * down) >> BITS;
     });
     score
 }
