@@ -108,10 +108,18 @@ impl Signature<'_> {
         let (view, hash) = (self.shift(F::ReferenceCorrelation), self.shift(F::HashDistance));
         let tiles = self.shift(F::TileLoss);
         let coarser = self.shift(F::QuantisationMean);
+        let displaced = self.shift(F::ViewDisplacement) > 1.0 || self.shift(F::ViewRotation).abs() > 1.0;
+        // Where the view was registered and found in place, what else changed is no move; small pictures are never registered.
+        let in_place = !displaced && self.of(F::ViewDisplacement).is_some();
+        let lasting = self.shift(F::LastingChange);
+        let passing = lasting <= 0.0 && self.of(F::LastingChange).is_some();
 
         let quiet = |shifts: &[f64]| shifts.iter().all(|shift| shift.abs() < 1.5);
         if self.shift(F::ChangeFraction) < -0.5 && quiet(&[luma, contrast, detail, tilt, blocks, coarser]) {
             return Cause::Frozen;
+        }
+        if displaced {
+            return Cause::Moved;
         }
         if bright > 3.0 && luma > 1.5 {
             return Cause::Overexposed;
@@ -129,7 +137,7 @@ impl Signature<'_> {
             return Cause::Fogged;
         }
         let hidden = luma < -1.0 || entropy < -2.0 || flat > 3.0;
-        if (contrast_lost && detail_lost) || (view < -3.0 && hidden) {
+        if (contrast_lost && detail_lost) || (view < -3.0 && hidden && !passing) {
             return Cause::Covered;
         }
         if noise > 2.0 || (detail > 2.0 && tilt > 1.5) {
@@ -144,13 +152,14 @@ impl Signature<'_> {
         if (cb.abs() > 1.5 || cr.abs() > 1.5) && view > -3.0 && hash < 3.0 {
             return Cause::ColourCast;
         }
-        if hash > 1.0 && view > -2.0 && (entropy > 1.5 || flat < -2.0) {
+        let stained = hash > 1.0 && view > -2.0 && (entropy > 1.5 || flat < -2.0);
+        if stained || (in_place && lasting > 1.0) {
             return Cause::Dirty;
         }
         if view < -7.0 && !quiet(&[luma, contrast, cb, cr]) {
             return Cause::SceneChange;
         }
-        if hash > 1.0 || view < -1.0 || tiles > 3.0 {
+        if !in_place && (hash > 1.0 || view < -1.0 || tiles > 3.0) {
             return Cause::Moved;
         }
         let model = self.shift(F::Confidence).abs().max(self.shift(F::PredictionEntropy).abs());
@@ -194,7 +203,7 @@ mod tests {
     #[test]
     fn each_signature_has_its_name() {
         use Feature as F;
-        let cases: [(Cause, &[(Feature, f64)]); 13] = [
+        let cases: [(Cause, &[(Feature, f64)]); 16] = [
             (Cause::Frozen, &[(F::ChangeFraction, -3.0)]),
             (Cause::Overexposed, &[(F::LumaMean, 9.0), (F::BrightFraction, 60.0), (F::LumaEntropy, -5.0)]),
             (
@@ -215,6 +224,9 @@ mod tests {
             (Cause::Defocused, &[(F::HighFrequencyEnergy, -9.0), (F::SpectralTilt, -7.0), (F::TileLoss, 9.0)]),
             (Cause::ColourCast, &[(F::CbMean, -5.0), (F::CrMean, 5.0), (F::ChromaRms, 3.0)]),
             (Cause::Moved, &[(F::ReferenceCorrelation, -8.0), (F::HashDistance, 8.0), (F::TileLoss, 4.0)]),
+            (Cause::Moved, &[(F::ViewDisplacement, 9.0), (F::HighFrequencyEnergy, -4.0), (F::LumaMean, 3.0)]),
+            (Cause::Moved, &[(F::ViewRotation, -9.0), (F::ReferenceCorrelation, -4.0)]),
+            (Cause::Dirty, &[(F::LastingChange, 4.0), (F::ViewDisplacement, 0.0), (F::HashDistance, 3.0)]),
             (Cause::ModelDrift, &[(F::PredictionEntropy, 3.0)]),
             (Cause::Unknown, &[]),
         ];

@@ -7,7 +7,7 @@ pub const NAME_BYTES: usize = 63;
 /// Bins of every histogram; a power of two, so that 256, 128 and 64 nest.
 pub const BINS: usize = 256;
 /// Most features in one summary.
-pub const FEATURES: usize = 32;
+pub const FEATURES: usize = 34;
 /// Longest encoding of one histogram: how many bins (2 bytes), then a gap (1) and a count (5) for each.
 pub const HISTOGRAM_BYTES: usize = BINS * (1 + 5) + 2;
 /// Longest label of a model, in bytes.

@@ -30,6 +30,10 @@ const fn tolerance(feature: Feature) -> u16 {
         Feature::Hue => 4,
         Feature::HashDistance => 5,
         Feature::TileLoss => 8,
+        // One step of the search; on a scene that hardly tells, one cell.
+        Feature::ViewRotation => 5,
+        Feature::ViewDisplacement => 13,
+        Feature::LastingChange => 3,
         _ => 1,
     }
 }
