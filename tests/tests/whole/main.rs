@@ -20,6 +20,8 @@ mod peers;
 #[cfg(test)]
 mod predictions;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod sources;
 #[cfg(test)]
 mod supply_chain;

@@ -22,8 +22,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// A command without anything from the surroundings of the test that the programs would read.
 pub(crate) fn command(name: &str) -> Command {
-    let mut command = Command::new(program(name));
-    command.env_clear().stdin(Stdio::null());
+    command_within(&[], name)
+}
+
+/// The same, started by the command `within`, which leads into another network or mount namespace; nothing for here.
+pub(crate) fn command_within(within: &[String], name: &str) -> Command {
+    let mut words = within.iter().map(PathBuf::from).chain([program(name)]);
+    let mut command = Command::new(words.next().expect("the program at least"));
+    command.args(words).env_clear().stdin(Stdio::null());
     command
 }
 
@@ -48,9 +54,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program with its configuration; what it says is appended to `NAME.log` in the folder.
     pub(crate) fn start(folder: &Path, name: &str, program: &str, subcommand: &str, config: &str) -> Self {
+        Self::start_within(&[], folder, name, program, subcommand, config)
+    }
+
+    /// The same, started by the command `within`.
+    pub(crate) fn start_within(
+        within: &[String],
+        folder: &Path,
+        name: &str,
+        program: &str,
+        subcommand: &str,
+        config: &str,
+    ) -> Self {
         let config_path = folder.join(format!("{name}.toml"));
         fs::write(&config_path, config).expect("written");
-        let mut command = command(program);
+        let mut command = command_within(within, program);
         command.arg(subcommand).arg("--config").arg(config_path);
         Self::spawn(folder, name, command)
     }
@@ -118,9 +136,23 @@ impl Process {
         assert!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.log());
     }
 
-    fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Holds it where it is.
+    pub(crate) fn halt(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&mut self, signal: Signal) {
         let pid = i32::try_from(self.child().id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("our own child has not been waited for");
+        kill_process(pid, signal).expect("our own child has not been waited for");
     }
 }
 
