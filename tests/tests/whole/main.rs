@@ -14,6 +14,8 @@ mod deployment;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod peers;

@@ -11,10 +11,13 @@ mod relay;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view};
@@ -32,8 +35,8 @@ const FRAME: Duration = Duration::from_millis(125);
 const TICK: Duration = Duration::from_millis(10);
 /// Between two looks at the counts.
 const LOOK: Duration = Duration::from_millis(700);
-/// How long what is on its way may still arrive after a cut.
-const ON_ITS_WAY: Duration = Duration::from_millis(1_000);
+/// How long what is on its way may still arrive after a cut, or after the aggregator has been held while it arrived.
+const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
 /// An agent that was cut off waits for up to a minute before it tries again, and so does one that waits for an answer.
 const DRAIN: Duration = Duration::from_secs(240);
 
@@ -107,6 +110,8 @@ struct Soak<'a> {
     /// Of the aggregator, then of each agent.
     conditions: Vec<Condition>,
     severed: Vec<Option<Severed>>,
+    /// When the aggregator was let go last.
+    resumed: Instant,
     /// Files announced by each camera.
     written: &'a BTreeMap<String, AtomicU64>,
     seen: BTreeMap<String, Counts>,
@@ -122,6 +127,7 @@ fn soak(seed: u64, amount: Amount, kind: Kind) {
     let (root, authority) = (root.path(), Authority::new());
     let written: BTreeMap<String, AtomicU64> =
         SITES.iter().flat_map(|site| CAMERAS.map(|camera| (id(site, camera), AtomicU64::new(0)))).collect();
+    eprintln!("soak: seed {seed}, {amount:?}, links by {kind:?}");
     let mut soak = Soak::start(root, &authority, kind, &written);
     let (mut cameras, enough) = (cameras(root), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -156,7 +162,7 @@ fn soak(seed: u64, amount: Amount, kind: Kind) {
         assert!(done.faults.contains_key(victim), "no {victim}: {done:#?}");
     }
     assert!(done.silences > 0, "no cut was looked at: {done:#?}");
-    eprintln!("soak: seed {seed}, links by {kind:?}, {} kills: {:#?}", done.kills, done.faults);
+    eprintln!("soak: {} kills: {:#?}", done.kills, done.faults);
     eprintln!("soak: {} of {} cuts that were looked at let nothing through", done.silences, done.looks);
     let files: u64 = cameras.values().map(|camera| camera.written).sum();
     eprintln!("soak: {files} files of {} cameras, each counted once", cameras.len());
@@ -180,12 +186,13 @@ fn cameras(root: &Path) -> BTreeMap<String, Camera> {
 
 impl<'a> Soak<'a> {
     fn start(root: &Path, authority: &Authority, kind: Kind, written: &'a BTreeMap<String, AtomicU64>) -> Self {
-        let (port, http) = (lasting_port(), lasting_port());
+        let port = lasting_port();
         let links: Vec<Link> = (0..).map(|number| Link::open(kind, number, port)).take(SITES.len()).collect();
         let addresses = links.iter().map(|link| link.aggregator(port).ip().to_string()).collect();
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let identity = authority.server_at(addresses);
-        let aggregator = Aggregator::start_at(root, authority, &identity, Vec::new(), everywhere, http);
+        let data = root.join("aggregator");
+        let aggregator = Aggregator::start_at(root, authority, &identity, Vec::new(), &data, everywhere);
         let agents = SITES.iter().zip(&links).map(|(site, link)| {
             let cameras: Vec<String> = CAMERAS
                 .iter()
@@ -206,6 +213,7 @@ impl<'a> Soak<'a> {
             conditions: vec![Condition::Well; SITES.len() + 1],
             severed: links.iter().map(|_| None).collect(),
             links,
+            resumed: now(),
             written,
             seen: BTreeMap::new(),
             done: Done::default(),
@@ -261,7 +269,9 @@ impl<'a> Soak<'a> {
                     let process = self.process(place);
                     match process.ended() {
                         Some(status) => {
-                            assert!(status.success(), "ended with {status}; its log:\n{}", process.log());
+                            // One that has only just been started does not listen yet.
+                            let obeyed = status.success() || status.signal() == Some(Signal::TERM.as_raw());
+                            assert!(obeyed, "ended with {status}; its log:\n{}", process.log());
                             self.conditions[place] = Condition::Gone(now() + rest);
                         }
                         None => assert!(now() < since + PATIENCE, "it does not end; its log:\n{}", process.log()),
@@ -269,6 +279,9 @@ impl<'a> Soak<'a> {
                 }
                 Condition::Held(until) if now() >= until => {
                     self.process(place).resume();
+                    if place == 0 {
+                        self.resumed = now();
+                    }
                     self.conditions[place] = Condition::Well;
                 }
                 Condition::Gone(_) | Condition::Held(_) => {}
@@ -281,7 +294,7 @@ impl<'a> Soak<'a> {
         for (agent, site) in SITES.iter().enumerate() {
             let Some(Severed { cut, since, until, counted }) = self.severed[agent] else { continue };
             let silent = !matches!(cut, Cut::Inbound);
-            if silent && counted.is_none() && now() >= since + ON_ITS_WAY && now() < until {
+            if silent && counted.is_none() && now() >= since.max(self.resumed) + ON_ITS_WAY && now() < until {
                 let counted = self.counted(agent);
                 self.severed[agent] = Some(Severed { cut, since, until, counted });
             }

@@ -92,6 +92,11 @@ impl Process {
         self.child.as_mut().expect("it has been started")
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("it has been started").id()
+    }
+
     /// Everything it has said so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -99,7 +104,7 @@ impl Process {
 
     /// The most memory it ever had resident, in bytes.
     pub(crate) fn highest_memory(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it has been started").id();
+        let pid = self.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a Linux of this century");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");

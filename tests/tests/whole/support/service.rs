@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::authority::{Authority, Identity};
-use super::process::Process;
+use super::process::{Process, lasting_port};
 use super::{PATIENCE, until};
 
 /// Asks over HTTP.
@@ -70,22 +70,33 @@ impl Aggregator {
         Self::configured(root, data, config, Vec::new())
     }
 
-    /// Starts one where it is told to, with addresses that last.
+    /// Starts one by the command `within`, at addresses that last. `seen` is its data folder as this process sees it.
     pub(crate) fn start_at(
         root: &Path,
         authority: &Authority,
         identity: &Identity,
         within: Vec<String>,
+        seen: &Path,
         quic: SocketAddr,
-        http_port: u16,
     ) -> Self {
         let data = root.join("aggregator");
-        authority.install(identity, &data);
+        authority.install(identity, seen);
+        let http = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
         let config = format!(
-            "data_dir = {data:?}\n[quic]\nlisten = \"{quic}\"\n[http]\nlisten = \"127.0.0.1:{http_port}\"\n\
-             [baseline]\nlearning = \"30s\"\n"
+            "data_dir = {data:?}\n[quic]\nlisten = \"{quic}\"\n[http]\nlisten = \"{http}\"\n[baseline]\nlearning = \"30s\"\n"
         );
-        Self::configured(root, data, config, within)
+        let process = process(&within, root, &config);
+        let mut aggregator = Self { root: root.to_owned(), data, config, within, process, quic, http };
+        until("an aggregator that is ready", PATIENCE, || {
+            aggregator.process.assert_running();
+            aggregator.is_ready().then_some(())
+        });
+        aggregator
+    }
+
+    /// Whether it says that it can do its work.
+    pub(crate) fn is_ready(&self) -> bool {
+        get(&format!("http://{}/readyz", self.http)).is_ok()
     }
 
     fn configured(root: &Path, data: PathBuf, config: String, within: Vec<String>) -> Self {
@@ -287,6 +298,11 @@ impl Agent {
 
     /// The sum of a metric of its own.
     pub(crate) fn metric(&self, metric: &str, label: &str) -> u64 {
-        sample(&self.page("/metrics").expect("the agent's metrics"), metric, label)
+        self.try_metric(metric, label).expect("the agent's metrics")
+    }
+
+    /// The same; `None` while it cannot be asked.
+    pub(crate) fn try_metric(&self, metric: &str, label: &str) -> Option<u64> {
+        Some(sample(&self.page("/metrics")?, metric, label))
     }
 }
