@@ -19,5 +19,6 @@ mod telemetry;
 pub use authority::{AuthorityError, rotate};
 pub use clock::now;
 pub use credentials::{Credentials, CredentialsError};
+pub use quic::transport;
 pub use serve::{Addresses, ServeError, run};
 pub use telemetry::{LogFormat, start_logging};
