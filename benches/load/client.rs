@@ -43,10 +43,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Client<R, W> {
     }
 
     pub(crate) async fn greet(&mut self, device: DeviceId) {
+        self.try_greet(device).await.expect("welcomed");
+    }
+
+    /// Greets; an error where the connection ends before the welcome.
+    pub(crate) async fn try_greet(&mut self, device: DeviceId) -> std::io::Result<()> {
         let hello = hello(device);
-        self.writer.write_all(&written(|out| hello.write(out))).await.expect("sent");
-        self.writer.flush().await.expect("sent");
-        while !self.read().await {}
+        self.writer.write_all(&written(|out| hello.write(out))).await?;
+        self.writer.flush().await?;
+        while !self.try_read().await? {}
+        Ok(())
     }
 
     /// Delivers records in order; returns when all are acknowledged.
@@ -65,10 +71,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Client<R, W> {
         }
     }
 
+    async fn read(&mut self) {
+        self.try_read().await.expect("read");
+    }
+
     /// Reads once; true where a welcome came.
-    async fn read(&mut self) -> bool {
+    async fn try_read(&mut self) -> std::io::Result<bool> {
         let mut welcome = false;
-        let count = self.reader.read(self.splitter.spare()).await.expect("read");
+        let count = self.reader.read(self.splitter.spare()).await?;
         assert!(count > 0, "the aggregator ended the session");
         self.splitter.advance(count);
         while let Some(located) = self.splitter.take_frame().expect("frames") {
@@ -83,7 +93,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Client<R, W> {
                 kind => panic_on(kind, located.frame),
             }
         }
-        welcome
+        Ok(welcome)
     }
 }
 

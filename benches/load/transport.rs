@@ -115,6 +115,8 @@ impl Load {
     /// Server CPU of one turn: of its thread, which receives, and of the writer's where there is one.
     fn turn(&self, via: Via, work: &Work) -> Duration {
         let (announce, announced) = oneshot::channel();
+        // Nobody answers a greeting where nobody looks at what arrives.
+        let greets = !matches!(work, Work::Receive { .. });
         let (authority, work) = (Arc::clone(&self.authority), work.clone());
         let whole = process_time();
         let own = thread_time();
@@ -130,7 +132,7 @@ impl Load {
         let clients = thread::spawn(move || {
             runtime().block_on(async {
                 let address = announced.await.expect("the server listens");
-                deliver(via, &authority, address, &records).await;
+                deliver(via, &authority, address, &records, greets).await;
             });
             thread_time()
         });
@@ -253,7 +255,7 @@ async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(reader: &mut R, wr
     }
 }
 
-async fn deliver(via: Via, authority: &Authority, address: SocketAddr, records: &Arc<Vec<Vec<u8>>>) {
+async fn deliver(via: Via, authority: &Authority, address: SocketAddr, records: &Arc<Vec<Vec<u8>>>, greets: bool) {
     let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
     let mut devices = JoinSet::new();
     for number in 0..DEVICES {
@@ -268,7 +270,7 @@ async fn deliver(via: Via, authority: &Authority, address: SocketAddr, records: 
                     let connecting = endpoint.connect_with(config, address, "127.0.0.1").expect("started");
                     let connection = connecting.await.expect("connected");
                     let (send, receive) = connection.open_bi().await.expect("a stream");
-                    session(Client::new(receive, send), &name, &records).await;
+                    session(Client::new(receive, send), &name, &records, greets).await;
                     connection.close(0_u32.into(), b"");
                 }
                 Via::Tls => {
@@ -277,7 +279,7 @@ async fn deliver(via: Via, authority: &Authority, address: SocketAddr, records: 
                     let name_of_server = "127.0.0.1".try_into().expect("an address");
                     let stream = TlsConnector::from(Arc::new(tls)).connect(name_of_server, stream).await.expect("TLS");
                     let (receive, send) = tokio::io::split(stream);
-                    session(Client::new(receive, send), &name, &records).await;
+                    session(Client::new(receive, send), &name, &records, greets).await;
                 }
             }
         });
@@ -286,12 +288,14 @@ async fn deliver(via: Via, authority: &Authority, address: SocketAddr, records: 
     endpoint.wait_idle().await;
 }
 
-async fn session<R, W>(mut client: Client<R, W>, name: &str, records: &[Vec<u8>])
+async fn session<R, W>(mut client: Client<R, W>, name: &str, records: &[Vec<u8>], greets: bool)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    client.greet(device(name)).await;
+    if greets {
+        client.greet(device(name)).await;
+    }
     client.deliver(records).await;
     client.writer.shutdown().await.expect("finished");
 }
