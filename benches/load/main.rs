@@ -6,7 +6,6 @@
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a benchmark prints, takes time, and one that cannot run stops and says why"
 )]
