@@ -35,7 +35,8 @@ impl Level {
 /// Begins logging. Called once; a second call changes nothing.
 pub fn begin(format: LogFormat, level: &str) -> Level {
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
+    // A line that cannot be written (standard error is a file on a full disk) is lost; reporting it to standard error would panic.
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false).log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

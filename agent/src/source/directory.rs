@@ -204,7 +204,7 @@ impl Directory {
     )]
     fn look(&mut self, now: Moment) {
         let started = Instant::now();
-        match self.list() {
+        match self.list_without_gaps() {
             Ok(names) => {
                 if let Some(status) = &self.status {
                     status.listed(now);
@@ -230,6 +230,18 @@ impl Directory {
         let nothing = self.waiting.is_empty() && self.late.is_empty();
         self.idle_at = nothing.then_some(now.wall);
         self.next_look = now.elapsed + LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
+    }
+
+    /// What [`Self::list`] finds, less the newest of what is being added meanwhile.
+    ///
+    /// A listing is no snapshot: of two files that appear while it runs it may hold the second alone, and the first would come behind
+    /// the position for good. All up to the last name of one listing were there when the next began, so that one has all of them.
+    fn list_without_gaps(&mut self) -> std::io::Result<Vec<Vec<u8>>> {
+        let seen = self.list()?;
+        let Some(last) = seen.last().filter(|_| !self.settle.is_zero()) else { return Ok(seen) };
+        let mut names = self.list()?;
+        names.retain(|name| name <= last);
+        Ok(names)
     }
 
     /// The first names behind which nothing was taken yet, in order; names that appeared behind the position go to `late`.
@@ -338,6 +350,36 @@ mod tests {
 
     fn ready(names: &[&str]) -> Vec<(String, Condition)> {
         names.iter().map(|name| ((*name).to_string(), Condition::Ready)).collect()
+    }
+
+    #[test]
+    fn files_that_appear_while_the_folder_is_listed_all_come_in_order() {
+        // So many that a listing takes several calls of the system.
+        const FILES: u32 = 4_000;
+        let folder = tempfile::tempdir().expect("folder");
+        let add = |number: u32| {
+            let hidden = folder.path().join(format!(".{number:08}"));
+            fs::write(&hidden, b"x").expect("written");
+            fs::rename(hidden, folder.path().join(format!("{number:08}.jpg"))).expect("renamed");
+        };
+        (0..FILES).for_each(add);
+        let mut source = Directory::watched(folder.path().to_path_buf(), format!("{:08}.jpg", FILES - 1).into_bytes());
+        let mut found = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (FILES..2 * FILES).for_each(add));
+            for look in 1_u64..100_000 {
+                found.extend(names(&mut source, look * 300));
+                if found.len() >= FILES as usize {
+                    break;
+                }
+            }
+        });
+        let expected = (FILES..2 * FILES).map(|number| (format!("{number:08}.jpg"), Condition::Ready));
+        assert!(
+            found.iter().cloned().eq(expected),
+            "out of order: {:?}",
+            found.iter().filter(|(_, condition)| *condition == Condition::OutOfOrder).take(5).collect::<Vec<_>>()
+        );
     }
 
     #[test]

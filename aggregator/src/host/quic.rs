@@ -71,7 +71,8 @@ pub(super) fn enrolments() -> Semaphore {
 }
 
 /// Limits of a connection, in one place.
-fn transport() -> TransportConfig {
+#[must_use]
+pub fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         // One stream for records, one for whatever else there is to ask.

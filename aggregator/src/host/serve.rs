@@ -32,7 +32,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::registrar::{Registrar, Sources};
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
-use crate::writer::{self, Writer};
+use crate::writer::{self, Progress, Writer};
 
 /// How long the parts may take to stop, one after the other; within systemd's 90 s.
 const SESSIONS_GRACE: Duration = Duration::from_secs(15);
@@ -192,6 +192,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         _ = interrupt.recv() => None,
         _ = &mut ingest => Some("the QUIC endpoint"),
         _ = &mut http => Some("the HTTP server"),
+        () = end_of(writer.progress()) => Some("the writer"),
     };
     tracing::info!("stopping");
     systemd::stopping();
@@ -223,6 +224,11 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), |part| Err(ServeError::Ended(part)))
+}
+
+/// Returns when the writer's thread has ended: nothing can be counted any more, and only a new start helps.
+async fn end_of(mut progress: watch::Receiver<Progress>) {
+    while progress.changed().await.is_ok() {}
 }
 
 /// Who the aggregator is to those who connect.

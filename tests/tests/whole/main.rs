@@ -14,6 +14,8 @@ mod deployment;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod guidance;
 #[cfg(test)]
 mod identity;
@@ -25,6 +27,8 @@ mod predictions;
 mod recovery;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
