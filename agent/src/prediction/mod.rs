@@ -20,7 +20,7 @@ pub use kept::{KEPT_BYTES, KeptError};
 #[cfg(feature = "host")]
 pub use recorded::Recorded;
 pub use thinning::Thinning;
-pub use watch::{Detectors, StreamWatch};
+pub use watch::{Detectors, Saved, StreamWatch};
 pub use window::PredictionWindow;
 
 /// The numbers a model gave for one frame.
