@@ -89,7 +89,8 @@ impl Adwin {
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
     #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "whole numbers far below 2⁵³")]
-    pub(crate) fn is_sound(&self, settings: AdwinSettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: AdwinSettings) -> bool {
         self.settings == settings
             && self.looks < settings.clock
             && [self.total, self.squares].into_iter().all(f64::is_finite)

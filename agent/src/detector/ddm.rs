@@ -51,7 +51,8 @@ impl Ddm {
     }
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
-    pub(crate) fn is_sound(&self, settings: DdmSettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: DdmSettings) -> bool {
         self.settings == settings
             && self.errors.is_sound()
             && self.minimum.is_none_or(|least| least.rate.is_finite() && least.deviation.is_finite())

@@ -53,7 +53,8 @@ impl Eddm {
     }
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
-    pub(crate) fn is_sound(&self, settings: EddmSettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: EddmSettings) -> bool {
         self.settings == settings
             && self.distances.is_sound()
             && self.count < 1 << 53

@@ -51,7 +51,8 @@ impl Hddm {
     }
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
-    pub(crate) fn is_sound(&self, settings: HddmSettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: HddmSettings) -> bool {
         self.settings == settings && [self.all, self.lowest, self.highest].into_iter().all(Mean::is_sound)
     }
 

@@ -68,7 +68,8 @@ impl<const N: usize> Kswin<N> {
     }
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
-    pub(crate) fn is_sound(&self, settings: KswinSettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: KswinSettings) -> bool {
         self.settings == settings
             && self.window.limit() == settings.window_size
             && self.window.len() <= settings.window_size

@@ -69,7 +69,8 @@ impl PageHinkley {
     }
 
     /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
-    pub(crate) fn is_sound(&self, settings: PageHinkleySettings) -> bool {
+    #[must_use]
+    pub fn is_sound(&self, settings: PageHinkleySettings) -> bool {
         self.settings == settings
             && self.mean.is_sound()
             // The lowest begins at infinity.

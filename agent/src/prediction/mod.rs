@@ -24,7 +24,7 @@ pub use kept::{KEPT_BYTES, KeptError};
 pub use recorded::Recorded;
 pub use scores::{Activation, Choice, classes, detections};
 pub use thinning::Thinning;
-pub use watch::{Detectors, StreamWatch};
+pub use watch::{Detectors, Saved, StreamWatch};
 pub use window::PredictionWindow;
 
 /// The numbers a model gave for one frame.

@@ -57,7 +57,8 @@ impl Thinning {
     }
 
     /// Whether this is a state it can have come to; of one read back from bytes nobody knows.
-    pub(super) fn is_sound(&self) -> bool {
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
         let numbers = |level: &Level| [level.pending, level.blocks, level.mean, level.squares];
         self.stride >= 1
             && self.stride <= LARGEST_STRIDE

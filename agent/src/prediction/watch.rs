@@ -101,7 +101,7 @@ pub struct StreamWatch {
 
 /// What outlives the process of a [`StreamWatch`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub struct Saved {
     thinning: Thinning,
     ddm: Option<Ddm>,
     eddm: Option<Eddm>,
@@ -136,7 +136,8 @@ impl StreamWatch {
     }
 
     /// What is to outlive the process.
-    pub(super) fn save(&self) -> Saved {
+    #[must_use]
+    pub fn save(&self) -> Saved {
         Saved {
             thinning: self.thinning.clone(),
             ddm: self.ddm.clone(),
@@ -151,7 +152,7 @@ impl StreamWatch {
 
     /// Goes on where what was saved left off, as far as the same detectors are on; false, and nothing changes, where it is none that
     /// detectors can have come to.
-    pub(super) fn resume(&mut self, saved: Saved) -> bool {
+    pub fn resume(&mut self, saved: Saved) -> bool {
         let seeds = |(_, draw): &(_, Seeded)| draw.seed;
         let sound = saved.thinning.is_sound()
             && saved.ddm.as_ref().is_none_or(|ddm| ddm.is_sound(DdmSettings::default()))

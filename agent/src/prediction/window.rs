@@ -48,13 +48,13 @@ impl PredictionWindow {
     }
 
     /// The detectors, for a later process.
-    #[cfg(feature = "host")]
-    pub(super) fn save(&self) -> [Saved; Stream::ALL.len()] {
+    #[must_use]
+    pub fn save(&self) -> [Saved; Stream::ALL.len()] {
         self.streams.each_ref().map(StreamWatch::save)
     }
 
     /// Detectors go on where they were; false where that is no state that they can have come to, and they begin anew.
-    pub(super) fn resume(&mut self, saved: [Saved; Stream::ALL.len()]) -> bool {
+    pub fn resume(&mut self, saved: [Saved; Stream::ALL.len()]) -> bool {
         let fresh = self.streams.clone();
         let sound = self.streams.iter_mut().zip(saved).all(|(stream, saved)| stream.resume(saved));
         if !sound {
