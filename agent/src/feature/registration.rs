@@ -356,12 +356,11 @@ mod tests {
     use std::vec::Vec;
 
     /// A scene of overlapping soft spots, at any place.
-    #[expect(clippy::cast_precision_loss, reason = "small")]
     fn scene(x: f64, y: f64) -> f64 {
         let spot = |index: u32| {
             let place = |step: f64| (f64::from(index) * step).fract();
             let (across, down) = (place(0.618_034) * 80.0 - 8.0, place(0.414_214) * 48.0 - 6.0);
-            let level = if index % 2 == 0 { 60.0 } else { -50.0 };
+            let level = if index.is_multiple_of(2) { 60.0 } else { -50.0 };
             level * (-((x - across).powi(2) + (y - down).powi(2)) / 6.0).exp()
         };
         120.0 + (0..90).map(spot).sum::<f64>()

@@ -134,11 +134,10 @@ fn a_configuration_is_tried_proven_refused_rolled_back_and_declined() {
             6
         );
         becomes(&aggregator, 6, 6, "on-trial");
-        let mut started = starts(&agent);
-        for _ in 0..4 {
+        let started = starts(&agent);
+        for started in started + 1..=started + 4 {
             agent.process.kill();
             agent.restart();
-            started += 1;
             until("another start", PATIENCE, || {
                 agent.process.assert_running();
                 (starts(&agent) == started).then_some(())
