@@ -12,7 +12,7 @@ mod session;
 mod splitter;
 
 pub use connections::{Connections, Registration};
-pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, refusal, serve};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Place, Stop, refusal, serve};
 pub use splitter::{FrameSplitter, Located, Malformed};
 
 use driftglass_protocol::session::RefuseReason;

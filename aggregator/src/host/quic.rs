@@ -265,7 +265,7 @@ async fn attend(connection: &Connection, shared: &Shared) {
     };
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
     let ended = tokio::select! {
-        ended = serve(&peer, &mut reader, &mut writer, registration.stop()) => ended,
+        ended = serve(&peer, &mut reader, &mut writer, &mut registration) => ended,
         never = enrolment::attend_renewals(connection, shared, &device, key) => match never {},
     };
     // A refusal must arrive before the connection is closed, which would discard it.

@@ -1,14 +1,17 @@
 //! Which devices are connected now; the newest connection of a device wins.
 //!
-//! An agent that comes back after its link broke must not wait until the old connection has timed out.
+//! An agent that comes back after its link broke must not wait until the old connection has timed out. But only a connection whose
+//! greeting has been accepted takes the place of an older one: a copy of a device that is turned away must not interrupt its owner.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use driftglass_protocol::id::DeviceId;
 use tokio::sync::watch;
 
 use super::Stop;
+use super::session::Place;
 
 /// The table of connections. Share it freely.
 #[derive(Debug, Default)]
@@ -22,10 +25,12 @@ struct Table {
     stopping: bool,
     /// Grows with every revocation.
     revision: u64,
+    /// Connections that have not been greeted and accepted yet.
+    waiting: HashMap<u64, (DeviceId, watch::Sender<Option<Stop>>)>,
     open: HashMap<DeviceId, (u64, watch::Sender<Option<Stop>>)>,
 }
 
-/// A device's place in the table, given up when this is dropped.
+/// A connection's place in the table, given up when this is dropped.
 #[derive(Debug)]
 pub struct Registration<'a> {
     connections: &'a Connections,
@@ -34,16 +39,32 @@ pub struct Registration<'a> {
     stop: watch::Receiver<Option<Stop>>,
 }
 
-impl Registration<'_> {
-    /// Turns to `Some` when the connection should end.
-    pub const fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>> {
+impl Place for Registration<'_> {
+    fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>> {
         &mut self.stop
+    }
+
+    fn accepted(&mut self) {
+        let mut table = self.connections.lock();
+        let Some((device, sender)) = table.waiting.remove(&self.number) else { return };
+        match table.open.entry(device) {
+            // One that came later was faster.
+            Entry::Occupied(entry) if entry.get().0 > self.number => {
+                sender.send_replace(Some(Stop::Superseded));
+            }
+            Entry::Occupied(mut entry) => {
+                let (_, older) = entry.insert((self.number, sender));
+                older.send_replace(Some(Stop::Superseded));
+            }
+            Entry::Vacant(entry) => drop(entry.insert((self.number, sender))),
+        }
     }
 }
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
+        table.waiting.remove(&self.number);
         if table.open.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
             table.open.remove(&self.device);
         }
@@ -51,7 +72,7 @@ impl Drop for Registration<'_> {
 }
 
 impl Connections {
-    /// Enters a new connection and tells an older one of the same device to stop.
+    /// Enters a new connection. It counts as the device's once it is [accepted](Place::accepted).
     pub fn register(&self, device: DeviceId) -> Registration<'_> {
         self.enter(device, self.lock())
     }
@@ -71,10 +92,13 @@ impl Connections {
         (table.revision == revision).then(|| self.enter(device, table))
     }
 
-    /// Tells the connection of a device to stop because the device has been revoked. Returns whether there was one.
+    /// Tells the connections of a device to stop because the device has been revoked. Returns whether there was one.
     pub fn revoke(&self, device: &DeviceId) -> bool {
         let mut table = self.lock();
         table.revision = table.revision.wrapping_add(1);
+        for (_, stop) in table.waiting.values().filter(|(waiting, _)| waiting == device) {
+            stop.send_replace(Some(Stop::Revoked));
+        }
         let connection = table.open.get(device);
         connection.map(|(_, stop)| stop.send_replace(Some(Stop::Revoked))).is_some()
     }
@@ -83,9 +107,7 @@ impl Connections {
         let number = table.next;
         table.next = number.wrapping_add(1);
         let (sender, stop) = watch::channel(table.stopping.then_some(Stop::ShuttingDown));
-        if let Some((_, older)) = table.open.insert(device.clone(), (number, sender)) {
-            older.send_replace(Some(Stop::Superseded));
-        }
+        table.waiting.insert(number, (device.clone(), sender));
         Registration { connections: self, device, number, stop }
     }
 
@@ -93,7 +115,8 @@ impl Connections {
     pub fn stop_all(&self) {
         let mut table = self.lock();
         table.stopping = true;
-        for (_, stop) in table.open.values() {
+        let open = table.open.values().map(|(_, stop)| stop);
+        for stop in open.chain(table.waiting.values().map(|(_, stop)| stop)) {
             stop.send_replace(Some(Stop::ShuttingDown));
         }
     }
@@ -131,12 +154,20 @@ mod tests {
         DeviceId { site: Name::parse("s").expect("name"), device: Name::parse(name).expect("name") }
     }
 
+    fn accepted<'a>(connections: &'a Connections, name: &str) -> Registration<'a> {
+        let mut registration = connections.register(device(name));
+        registration.accepted();
+        registration
+    }
+
     #[test]
-    fn the_newest_connection_of_a_device_wins_and_the_older_one_leaves_it_alone() {
+    fn the_newest_accepted_connection_of_a_device_wins_and_the_older_one_leaves_it_alone() {
         let connections = Connections::default();
-        let mut old = connections.register(device("a"));
-        let mut other = connections.register(device("b"));
+        let mut old = accepted(&connections, "a");
+        let mut other = accepted(&connections, "b");
         let mut new = connections.register(device("a"));
+        assert_eq!(*old.stop().borrow(), None, "not before it is accepted");
+        new.accepted();
         assert_eq!(*old.stop().borrow(), Some(Stop::Superseded));
         assert_eq!((*new.stop().borrow(), *other.stop().borrow()), (None, None));
         drop(old);
@@ -147,23 +178,49 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_all_stop_and_so_does_whoever_comes_late() {
+    fn who_is_turned_away_before_being_accepted_disturbs_nobody() {
         let connections = Connections::default();
-        let mut early = connections.register(device("a"));
-        connections.stop_all();
-        let mut late = connections.register(device("b"));
-        assert_eq!(*early.stop().borrow(), Some(Stop::ShuttingDown));
-        assert_eq!(*late.stop().borrow(), Some(Stop::ShuttingDown));
+        let mut owner = accepted(&connections, "a");
+        let copy = connections.register(device("a"));
+        drop(copy);
+        assert_eq!(*owner.stop().borrow(), None);
+        assert!(connections.is_connected(&device("a")));
+        assert!(connections.lock().waiting.is_empty());
     }
 
     #[test]
-    fn a_revocation_ends_the_connection_there_is_and_the_one_that_is_being_made() {
+    fn one_that_is_accepted_late_gives_way_to_one_that_came_after_it() {
         let connections = Connections::default();
-        let mut live = connections.register(device("a"));
-        let mut other = connections.register(device("b"));
+        let mut early = connections.register(device("a"));
+        let mut late = accepted(&connections, "a");
+        early.accepted();
+        assert_eq!((*early.stop().borrow(), *late.stop().borrow()), (Some(Stop::Superseded), None));
+    }
+
+    #[test]
+    fn at_the_end_all_stop_and_so_does_whoever_comes_late() {
+        let connections = Connections::default();
+        let mut early = accepted(&connections, "a");
+        let mut waiting = connections.register(device("a"));
+        connections.stop_all();
+        let mut late = connections.register(device("b"));
+        for registration in [&mut early, &mut waiting, &mut late] {
+            assert_eq!(*registration.stop().borrow(), Some(Stop::ShuttingDown));
+        }
+    }
+
+    #[test]
+    fn a_revocation_ends_the_connection_there_is_and_the_ones_that_are_being_made() {
+        let connections = Connections::default();
+        let mut live = accepted(&connections, "a");
+        let mut waiting = connections.register(device("a"));
+        let mut other = accepted(&connections, "b");
         let revision = connections.revision();
         assert!(connections.revoke(&device("a")));
-        assert_eq!((*live.stop().borrow(), *other.stop().borrow()), (Some(Stop::Revoked), None));
+        for registration in [&mut live, &mut waiting] {
+            assert_eq!(*registration.stop().borrow(), Some(Stop::Revoked));
+        }
+        assert_eq!(*other.stop().borrow(), None);
         // It was judged before the revocation and comes to the table after it.
         assert!(connections.register_if(device("a"), revision).is_none());
         assert!(connections.register_if(device("b"), connections.revision()).is_some());

@@ -73,6 +73,15 @@ pub struct Peer<'a, L, O> {
     pub clock: fn() -> UnixMillis,
 }
 
+/// The connection's place among those of its device.
+pub trait Place: Send {
+    /// Turns to `Some` when the session should end early; dropping its sender means nothing.
+    fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>>;
+
+    /// The greeting has been accepted: from now on this is the device's connection, and an older one is not.
+    fn accepted(&mut self);
+}
+
 /// Why a session is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -114,47 +123,41 @@ struct Pending<T> {
     window_end: Option<UnixMillis>,
 }
 
-/// Runs a session to its end. `stop` turns to `Some` when it should end early; dropping its sender means nothing.
-pub async fn serve<R, W, L, O>(
-    peer: &Peer<'_, L, O>,
-    reader: &mut R,
-    writer: &mut W,
-    stop: &mut watch::Receiver<Option<Stop>>,
-) -> Ended
+/// Runs a session to its end.
+pub async fn serve<R, W, L, O, P>(peer: &Peer<'_, L, O>, reader: &mut R, writer: &mut W, place: &mut P) -> Ended
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
     L: Ledger,
     O: Observer,
+    P: Place,
 {
     let mut session = Session {
         peer,
         writer,
+        place,
         receiver: Receiver::new(peer.device.clone()),
         greeted: false,
         mark: Mark::default(),
         pending: VecDeque::new(),
     };
-    match session.run(reader, stop).await {
+    match session.run(reader).await {
         Ok(ended) | Err(ended) => ended,
     }
 }
 
-struct Session<'a, W, L: Ledger, O> {
+struct Session<'a, W, L: Ledger, O, P> {
     peer: &'a Peer<'a, L, O>,
     writer: &'a mut W,
+    place: &'a mut P,
     receiver: Receiver,
     greeted: bool,
     mark: Mark,
     pending: VecDeque<Pending<L::Ticket>>,
 }
 
-impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> {
-    async fn run<R: AsyncRead + Unpin + Send>(
-        &mut self,
-        reader: &mut R,
-        stop: &mut watch::Receiver<Option<Stop>>,
-    ) -> Result<Ended, Ended> {
+impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_, W, L, O, P> {
+    async fn run<R: AsyncRead + Unpin + Send>(&mut self, reader: &mut R) -> Result<Ended, Ended> {
         let mut splitter = FrameSplitter::new();
         let greeting_limit = tokio::time::sleep(GREETING_LIMIT);
         tokio::pin!(greeting_limit);
@@ -176,7 +179,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
             }
             tokio::select! {
                 biased;
-                Some(reason) = told_to_stop(stop) => return Err(self.stop(reason).await),
+                Some(reason) = told_to_stop(self.place.stop()) => return Err(self.stop(reason).await),
                 outcomes = next_outcomes(&mut self.pending), if !self.pending.is_empty() => {
                     self.settle(outcomes).await?;
                 }
@@ -217,6 +220,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
                     return Err(rejected(reason, detail));
                 }
                 self.greeted = true;
+                self.place.accepted();
                 let in_flight = u16::try_from(IN_FLIGHT).unwrap_or(u16::MAX);
                 let welcome = Welcome { mark: self.mark, clock: (self.peer.clock)(), in_flight };
                 self.send(|out| welcome.write(out)).await.map_err(|ended| (RefuseReason::Protocol, ended))?;

@@ -1,6 +1,7 @@
 //! Whole sessions over a pair of pipes, with a ledger that commits when the test says so.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use driftglass_protocol::id::Name;
 use driftglass_protocol::summary::{Quality, Summary, Window};
@@ -50,8 +51,29 @@ impl HeldLedger {
     }
 }
 
+/// Records accepted and repeated, and how often the session took its place.
 #[derive(Default)]
-struct Counts(Mutex<(u64, u64)>);
+struct Counts(Mutex<(u64, u64)>, AtomicU64);
+
+impl Counts {
+    fn places(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
+    }
+}
+
+struct Seat<'a> {
+    stop: watch::Receiver<Option<Stop>>,
+    counts: &'a Counts,
+}
+
+impl Place for Seat<'_> {
+    fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>> {
+        &mut self.stop
+    }
+    fn accepted(&mut self) {
+        self.counts.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl Observer for Counts {
     fn accepted(&self, lag_s: Option<f64>) {
@@ -146,10 +168,11 @@ where
     let counts = Counts::default();
     let peer = Peer { device: device("a"), ledger, observer: &counts, clock: || UnixMillis(65_000) };
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (stop, mut stopped) = watch::channel(None);
+    let (stop, stopped) = watch::channel(None);
+    let mut place = Seat { stop: stopped, counts: &counts };
     let session = async {
         let (mut reader, mut writer) = tokio::io::split(near);
-        serve(&peer, &mut reader, &mut writer, &mut stopped).await
+        serve(&peer, &mut reader, &mut writer, &mut place).await
     };
     let agent = Agent { stream: far, buffer: Vec::new() };
     let (ended, ()) = tokio::join!(session, script(agent, stop));
@@ -181,7 +204,7 @@ async fn records_are_handed_in_without_waiting_and_acknowledged_once_for_all_tha
     })
     .await;
     assert_eq!(ended, Ended::Finished);
-    assert_eq!(*counts.0.lock().expect("unpoisoned"), (2, 1));
+    assert_eq!((*counts.0.lock().expect("unpoisoned"), counts.places()), ((2, 1), 1));
 }
 
 #[tokio::test]
@@ -316,12 +339,13 @@ async fn a_stream_that_ends_inside_a_frame_is_a_lost_connection() {
 async fn of_two_instances_in_one_epoch_the_later_is_refused_with_the_reason_that_says_what_to_do() {
     for (standing, reason) in [(Standing::Cloned, RefuseReason::Cloned), (Standing::Spent, RefuseReason::StaleEpoch)] {
         let ledger = HeldLedger { mark: at(3), standing, ..HeldLedger::default() };
-        let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+        let (ended, counts) = with_session(&ledger, |mut agent, _stop| async move {
             agent.say(&[hello("a", 1), record(4)].concat()).await;
             assert_eq!(agent.hear().await, Heard::Refuse(reason, at(3)));
         })
         .await;
         assert!(matches!(ended, Ended::Rejected { .. }), "{ended:?}");
+        assert_eq!(counts.places(), 0, "it does not take the place of the other one");
         assert_eq!(ledger.held(), 0, "the record is not looked at");
     }
 }
