@@ -25,6 +25,7 @@ pub use source::{HttpSource, SourceConfig, SourceKind};
 
 use crate::prediction::Detectors;
 use crate::spool;
+use crate::uplink::Fallback;
 use crate::window::FrameRate;
 
 /// Where the configuration is looked for unless said otherwise.
@@ -91,6 +92,8 @@ pub struct Config {
     aggregator_host: String,
     aggregator_port: u16,
     server_name: Option<String>,
+    fallback: Option<Fallback>,
+    segmentation_offload: bool,
     window: Millis,
     spool_bytes: u64,
     telemetry: SocketAddr,
@@ -136,6 +139,9 @@ impl Config {
         let mut section = root.section("aggregator", faults);
         let address = section.required("address", "HOST:PORT", faults, host_and_port);
         let server_name = section.optional("server_name", "a host name or IP address", faults, server_name);
+        let fallback = section.optional("fallback", "HOST:PORT, over TCP", faults, host_and_port);
+        let retry_quic = section.optional("retry_quic", "a duration from 10s to 24h, such as \"30m\"", faults, retry);
+        let segmentation_offload = section.flag("segmentation_offload", faults);
         section.finish(faults);
 
         let mut section = root.section("window", faults);
@@ -180,6 +186,12 @@ impl Config {
             device: DeviceId { site: site?, device: device? },
             state_dir: state_dir?,
             server_name,
+            fallback: fallback.map(|(host, port)| Fallback {
+                host,
+                port,
+                retry_quic: retry_quic.unwrap_or(Duration::from_secs(1800)),
+            }),
+            segmentation_offload: segmentation_offload.unwrap_or(true),
             aggregator_host: host,
             aggregator_port: port,
             window: length.unwrap_or(Millis(60_000)),
@@ -214,6 +226,16 @@ impl Config {
     #[must_use]
     pub const fn aggregator_port(&self) -> u16 {
         self.aggregator_port
+    }
+    /// Where the aggregator is reached over TCP, where UDP is blocked.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<&Fallback> {
+        self.fallback.as_ref()
+    }
+    /// Whether several packets are handed to the system at once.
+    #[must_use]
+    pub const fn segmentation_offload(&self) -> bool {
+        self.segmentation_offload
     }
     /// The name the aggregator's certificate must bear.
     #[must_use]
@@ -356,6 +378,11 @@ fn host_and_port(text: &str) -> Result<(String, u16), String> {
         return Err("the host is missing".into());
     }
     Ok((host.into(), port))
+}
+
+fn retry(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(10)..=Duration::from_secs(86_400)).contains(&time) { Ok(time) } else { Err(String::new()) }
 }
 
 fn server_name(text: &str) -> Result<String, String> {

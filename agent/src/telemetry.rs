@@ -10,7 +10,7 @@ use prometheus::{
 
 use crate::source::{Health, Status};
 use crate::spool::Shared;
-use crate::uplink::Counters;
+use crate::uplink::{Counters, Transport};
 
 /// Everything measured about the agent itself.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct Telemetry {
     spool_merged: IntCounter,
     spool_lost: IntCounter,
     uplink_connected: IntGauge,
+    uplink_transport: IntGaugeVec,
     sent: IntCounter,
     acknowledged: IntCounter,
     refused: IntCounter,
@@ -65,6 +66,11 @@ impl Telemetry {
             &["camera"],
         )?;
         registry.register(Box::new(source_up.clone()))?;
+        let uplink_transport = IntGaugeVec::new(
+            Opts::new("driftglass_agent_uplink_transport", "1 for what carries the connection to the aggregator"),
+            &["transport"],
+        )?;
+        registry.register(Box::new(uplink_transport.clone()))?;
         let buckets = vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
         let feature_seconds = Histogram::with_opts(
             HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame")
@@ -90,6 +96,7 @@ impl Telemetry {
                 &["camera", "reason"],
             )?,
             source_up,
+            uplink_transport,
             feature_seconds,
             spool_bytes: gauge("driftglass_agent_spool_bytes", "Committed bytes in the spool")?,
             spool_windows: gauge("driftglass_agent_spool_windows", "Windows in the spool that are not acknowledged")?,
@@ -142,6 +149,16 @@ impl Telemetry {
         lines.collect()
     }
 
+    /// How the aggregator is reached, a line; it is no reason to restart the agent where it is not.
+    #[must_use]
+    pub fn way(&self) -> &'static str {
+        match (self.uplink.connected.load(Ordering::Relaxed), self.uplink.carrier.get()) {
+            (true, Some(Transport::Quic)) => "aggregator: connected over quic\n",
+            (true, Some(Transport::Tcp)) => "aggregator: connected over tcp\n",
+            _ => "aggregator: not connected\n",
+        }
+    }
+
     /// Frames were left out.
     pub fn skipped(&self, camera: &str, count: u32) {
         self.frames_skipped.with_label_values(&[camera]).inc_by(u64::from(count));
@@ -178,6 +195,10 @@ impl Telemetry {
         self.spool_bytes.set(gauge(self.spool.bytes()));
         self.spool_windows.set(gauge(self.spool.pending()));
         self.uplink_connected.set(i64::from(self.uplink.connected.load(Ordering::Relaxed)));
+        for transport in Transport::ALL {
+            let in_use = self.uplink.carrier.get() == Some(transport);
+            self.uplink_transport.with_label_values(&[transport.name()]).set(i64::from(in_use));
+        }
         self.certificate_expires.set(self.uplink.certificate_expires.load(Ordering::Relaxed));
         for (counter, value) in [
             (&self.sent, &self.uplink.sent),

@@ -3,10 +3,12 @@
 //! Must hold: nothing here decides anything about records or cameras. Start-up has one order (configuration, identity, store,
 //! ingest, HTTP) and each step that fails names what was asked for and what would help.
 
+pub mod access;
 mod alerts;
 mod authority;
 mod clock;
 mod credentials;
+mod door;
 mod enrolment;
 mod ledger;
 mod quic;
@@ -14,7 +16,9 @@ mod random;
 mod serve;
 mod stopwatch;
 mod systemd;
+mod tcp;
 mod telemetry;
+mod web;
 
 pub use authority::{AuthorityError, rotate};
 pub use clock::now;

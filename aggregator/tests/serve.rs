@@ -381,9 +381,9 @@ async fn only_certified_devices_speak_for_themselves_and_the_newest_connection_w
     first.greet("gw", 1).await;
     first.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
     let mut second = aggregator.connect(DEVICE).await.expect("connects");
-    assert_eq!(first.refused().await.reason, RefuseReason::Superseded);
     second.greet("gw", 1).await;
     second.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
+    assert_eq!(first.refused().await.reason, RefuseReason::Superseded);
 
     aggregator.shows("driftglass_summaries_rejected_total{reason=\"handshake\"} 2").await;
     aggregator.shows("driftglass_summaries_rejected_total{reason=\"identity\"} 2").await;

@@ -22,7 +22,14 @@ fn connector(issuer: &Issuer, port: u16) -> Connector {
     let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
     let credentials =
         Credentials { chain: vec![certificate.der().clone()], key, authorities: vec![issuer.der().clone()] };
-    let target = Target { host: "127.0.0.1".into(), port, server_name: "aggregator.test".into(), trust_domain: None };
+    let target = Target {
+        host: "127.0.0.1".into(),
+        port,
+        server_name: "aggregator.test".into(),
+        trust_domain: None,
+        segmentation_offload: true,
+        fallback: None,
+    };
     Connector::new(credentials, target, Arc::new(rustls::time_provider::DefaultTimeProvider)).expect("connector")
 }
 

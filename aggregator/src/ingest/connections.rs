@@ -5,18 +5,31 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use driftglass_protocol::id::DeviceId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::Stop;
 use super::session::Place;
+use super::{Meter, Rate, Stop};
+
+/// Accounts kept beyond those of the devices that are connected, before those that are settled are closed.
+const SPARE_METERS: usize = 1_024;
 
 /// The table of connections. Share it freely.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
     table: Mutex<Table>,
+    rate: Rate,
+    begin: Instant,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new(Rate::UNLIMITED)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +41,8 @@ struct Table {
     /// Connections that have not been greeted and accepted yet.
     waiting: HashMap<u64, (DeviceId, watch::Sender<Option<Stop>>)>,
     open: HashMap<DeviceId, (u64, watch::Sender<Option<Stop>>)>,
+    /// What each device has sent lately. An account outlives its connection, so that coming back does not pay it off.
+    meters: HashMap<DeviceId, Arc<Mutex<Meter>>>,
 }
 
 /// A connection's place in the table, given up when this is dropped.
@@ -37,6 +52,7 @@ pub struct Registration<'a> {
     device: DeviceId,
     number: u64,
     stop: watch::Receiver<Option<Stop>>,
+    meter: Arc<Mutex<Meter>>,
 }
 
 impl Place for Registration<'_> {
@@ -59,6 +75,11 @@ impl Place for Registration<'_> {
             Entry::Vacant(entry) => drop(entry.insert((self.number, sender))),
         }
     }
+
+    fn spend(&mut self, bytes: usize) -> Duration {
+        let (rate, now) = (self.connections.rate, self.connections.begin.elapsed());
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).spend(rate, bytes, now)
+    }
 }
 
 impl Drop for Registration<'_> {
@@ -72,6 +93,12 @@ impl Drop for Registration<'_> {
 }
 
 impl Connections {
+    /// No connections yet; each device may send at this rate.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { table: Mutex::default(), rate, begin: Instant::now() }
+    }
+
     /// Enters a new connection. It counts as the device's once it is [accepted](Place::accepted).
     pub fn register(&self, device: DeviceId) -> Registration<'_> {
         self.enter(device, self.lock())
@@ -108,7 +135,15 @@ impl Connections {
         table.next = number.wrapping_add(1);
         let (sender, stop) = watch::channel(table.stopping.then_some(Stop::ShuttingDown));
         table.waiting.insert(number, (device.clone(), sender));
-        Registration { connections: self, device, number, stop }
+        let Table { open, waiting, meters, .. } = &mut *table;
+        if meters.len() > SPARE_METERS + 2 * (open.len() + waiting.len()) {
+            let now = self.begin.elapsed();
+            meters.retain(|_, meter| {
+                Arc::strong_count(meter) > 1 || !meter.lock().unwrap_or_else(PoisonError::into_inner).is_settled(now)
+            });
+        }
+        let meter = Arc::clone(meters.entry(device.clone()).or_default());
+        Registration { connections: self, device, number, stop, meter }
     }
 
     /// Tells every connection to stop, those that are yet to come included.
@@ -225,5 +260,20 @@ mod tests {
         assert!(connections.register_if(device("a"), revision).is_none());
         assert!(connections.register_if(device("b"), connections.revision()).is_some());
         assert!(!connections.revoke(&device("c")), "it is not connected");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn coming_back_does_not_give_a_device_another_quota_and_quiet_ones_are_forgotten() {
+        let connections = Connections::new(Rate { records_per_second: 1, bytes_per_second: 1_000_000 });
+        for _ in 0..10 {
+            assert_eq!(accepted(&connections, "a").spend(1), Duration::ZERO);
+        }
+        assert_eq!(accepted(&connections, "a").spend(1), Duration::from_secs(1));
+        assert_eq!(accepted(&connections, "b").spend(1), Duration::ZERO, "others have their own");
+        for number in 0..3_000 {
+            drop(connections.register(device(&format!("d{number}"))));
+        }
+        assert!(connections.lock().meters.len() < 2 * SPARE_METERS);
+        assert_eq!(accepted(&connections, "a").spend(1), Duration::from_secs(2), "its account is not settled");
     }
 }
