@@ -12,9 +12,15 @@ mod counting;
 #[cfg(test)]
 mod deployment;
 #[cfg(test)]
+mod fallback;
+#[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod identity;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
