@@ -97,6 +97,7 @@ pub fn list(data_dir: &Path) -> Result<String, AccessError> {
     };
     let mut text = format!("{:<32} {:<9} {:<21} EXPIRES\n", "NAME", "ROLE", "CREATED");
     for Entry { name, role, created_at, expires_at, .. } in read(data_dir)?.entries() {
+        let name = name.as_str();
         let expires = expires_at.map_or_else(|| "-".to_owned(), time);
         text.push_str(&format!("{name:<32} {:<9} {:<21} {expires}\n", role.name(), time(*created_at)));
     }

@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rcgen::KeyPair;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +36,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 /// Longest head.
 const HEAD_BYTES: usize = 32 * 1024;
+/// How long what was sent may stay unread, in milliseconds.
+const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// How long the answers under way may take when the service stops.
 const GRACE: Duration = Duration::from_secs(4);
 /// After a failure to accept, as where there are no more descriptors.
@@ -160,6 +163,10 @@ async fn receive(
     metrics: &Metrics,
     stop: watch::Receiver<bool>,
 ) {
+    // Also ends the wait for a peer that asks and does not read the answer.
+    if let Err(error) = set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS) {
+        return tracing::debug!(%address, %error, "an HTTP connection failed");
+    }
     let Some(config) = tls else { return answer(stream, address, router, stop).await };
     match tokio::time::timeout(HANDSHAKE_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => return answer(stream, address, router, stop).await,
