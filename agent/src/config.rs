@@ -492,6 +492,28 @@ mod tests {
     }
 
     #[test]
+    fn the_way_over_tcp_is_off_unless_it_is_given() {
+        let of = |line: &str| {
+            let text =
+                format!("site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"a:1\"\n{line}\n");
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default())
+        };
+        let plain = of("").expect("valid");
+        assert_eq!((plain.fallback(), plain.segmentation_offload()), (None, true));
+        let given = of("fallback = \"b:443\"\nsegmentation_offload = false").expect("valid");
+        let half_an_hour = Duration::from_secs(1800);
+        let expected = Fallback { host: "b".into(), port: 443, retry_quic: half_an_hour };
+        assert_eq!((given.fallback(), given.segmentation_offload()), (Some(&expected), false));
+        let often = of("fallback = \"b:443\"\nretry_quic = \"10s\"").expect("valid");
+        assert_eq!(often.fallback().map(|fallback| fallback.retry_quic), Some(Duration::from_secs(10)));
+        for wrong in ["fallback = \"b\"", "retry_quic = \"1s\"", "retry_quic = 5", "segmentation_offload = \"no\""] {
+            let key = wrong.split(' ').next().unwrap_or_default();
+            let faults = of(wrong).expect_err("wrong").to_string();
+            assert!(faults.contains(&format!("aggregator.{key}")), "{faults}");
+        }
+    }
+
+    #[test]
     fn device_health_is_off_unless_asked_for() {
         let of = |line: &str| {
             let text = format!(

@@ -52,14 +52,14 @@ impl HeldLedger {
     }
 }
 
-/// Records accepted and repeated, how often the session took its place, what was spent, how often it had to wait.
+/// What a session tells and takes.
 #[derive(Default)]
-struct Counts(Mutex<(u64, u64)>, AtomicU64, Mutex<Meter>, AtomicU64);
-
-impl Counts {
-    fn places(&self) -> u64 {
-        self.1.load(Ordering::Relaxed)
-    }
+struct Counts {
+    /// Records accepted and repeated.
+    records: Mutex<(u64, u64)>,
+    places: AtomicU64,
+    spent: Mutex<Meter>,
+    throttled: AtomicU64,
 }
 
 struct Seat<'a> {
@@ -73,11 +73,11 @@ impl Place for Seat<'_> {
         &mut self.stop
     }
     fn accepted(&mut self) {
-        self.counts.1.fetch_add(1, Ordering::Relaxed);
+        self.counts.places.fetch_add(1, Ordering::Relaxed);
     }
     fn spend(&mut self, bytes: usize) -> Duration {
         let now = Instant::now().duration_since(self.begin);
-        self.counts.2.lock().expect("unpoisoned").spend(RATE, bytes, now)
+        self.counts.spent.lock().expect("unpoisoned").spend(RATE, bytes, now)
     }
 }
 
@@ -87,13 +87,13 @@ const RATE: Rate = Rate { records_per_second: 10, bytes_per_second: 1_000_000 };
 impl Observer for Counts {
     fn accepted(&self, lag_s: Option<f64>) {
         assert_eq!(lag_s, Some(5.0), "the clock says 65 s, the window ended at 60 s");
-        self.0.lock().expect("unpoisoned").0 += 1;
+        self.records.lock().expect("unpoisoned").0 += 1;
     }
     fn duplicate(&self) {
-        self.0.lock().expect("unpoisoned").1 += 1;
+        self.records.lock().expect("unpoisoned").1 += 1;
     }
     fn throttled(&self) {
-        self.3.fetch_add(1, Ordering::Relaxed);
+        self.throttled.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -216,7 +216,7 @@ async fn records_are_handed_in_without_waiting_and_acknowledged_once_for_all_tha
     })
     .await;
     assert_eq!(ended, Ended::Finished);
-    assert_eq!((*counts.0.lock().expect("unpoisoned"), counts.places()), ((2, 1), 1));
+    assert_eq!((*counts.records.lock().expect("unpoisoned"), counts.places.load(Ordering::Relaxed)), ((2, 1), 1));
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn of_two_instances_in_one_epoch_the_later_is_refused_with_the_reason_that
         })
         .await;
         assert!(matches!(ended, Ended::Rejected { .. }), "{ended:?}");
-        assert_eq!(counts.places(), 0, "it does not take the place of the other one");
+        assert_eq!(counts.places.load(Ordering::Relaxed), 0, "it does not take the place of the other one");
         assert_eq!(ledger.held(), 0, "the record is not looked at");
     }
 }
@@ -399,8 +399,8 @@ async fn a_device_that_sends_more_than_it_may_is_slowed_down_and_loses_nothing()
     })
     .await;
     assert_eq!(ended, Ended::Finished);
-    assert_eq!(counts.0.lock().expect("unpoisoned").0, 200);
-    assert!(counts.3.load(Ordering::Relaxed) >= 90);
+    assert_eq!(counts.records.lock().expect("unpoisoned").0, 200);
+    assert!(counts.throttled.load(Ordering::Relaxed) >= 90);
 }
 
 #[tokio::test(start_paused = true)]
