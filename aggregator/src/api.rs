@@ -61,8 +61,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The routes' state. Without a `gate` everybody is answered who can connect. `max_cameras`: beyond that many there are no
-    /// metrics per camera.
+    /// The routes' state. `max_cameras`: beyond that many there are no metrics per camera.
     #[must_use]
     pub fn new(
         reader: Arc<Reader>,
@@ -70,13 +69,18 @@ impl Api {
         metrics: Arc<Metrics>,
         connections: Arc<Connections>,
         registrar: Arc<Registrar>,
-        gate: Option<Arc<Gate>>,
         stopping: watch::Receiver<bool>,
         max_cameras: usize,
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
         let reads = Semaphore::new(READS_MAX);
-        Self { reader, progress, metrics, connections, registrar, gate, stopping, reads, drift }
+        Self { reader, progress, metrics, connections, registrar, gate: None, stopping, reads, drift }
+    }
+
+    /// Answers those only whom the gate lets in; without one, everybody who can connect.
+    #[must_use]
+    pub fn behind(self, gate: Option<Arc<Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Runs a query off the event loop.

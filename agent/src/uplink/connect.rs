@@ -112,9 +112,9 @@ pub enum ConnectError {
     #[error("{quic}; {tcp}")]
     Neither {
         /// What came of QUIC.
-        quic: Box<ConnectError>,
+        quic: Box<Self>,
         /// What came of TCP.
-        tcp: Box<ConnectError>,
+        tcp: Box<Self>,
     },
 }
 

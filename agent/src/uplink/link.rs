@@ -62,7 +62,7 @@ enum Carrier {
     /// The endpoint has to be kept as long as the connection.
     Quic { endpoint: quinn::Endpoint, connection: quinn::Connection },
     /// The stream, until it is opened.
-    Tcp { stream: Mutex<Option<TlsStream<TcpStream>>>, peer: SocketAddr },
+    Tcp { stream: Mutex<Option<Box<TlsStream<TcpStream>>>>, peer: SocketAddr },
 }
 
 impl Link {
@@ -71,7 +71,7 @@ impl Link {
     }
 
     pub(super) fn tcp(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
-        Self(Carrier::Tcp { stream: Mutex::new(Some(stream)), peer })
+        Self(Carrier::Tcp { stream: Mutex::new(Some(Box::new(stream))), peer })
     }
 
     /// What carries it.

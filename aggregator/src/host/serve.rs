@@ -201,16 +201,9 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         }
     });
     let desk = Arc::clone(&registrar);
-    let api = Api::new(
-        reader,
-        writer.progress(),
-        Arc::clone(&metrics),
-        connections,
-        desk,
-        gate.clone(),
-        stopped.clone(),
-        config.max_cameras(),
-    );
+    let (progress, shown) = (writer.progress(), Arc::clone(&metrics));
+    let api = Api::new(reader, progress, shown, connections, desk, stopped.clone(), config.max_cameras());
+    let api = api.behind(gate.clone());
     let mut upkeep = JoinSet::new();
     if let Some(gate) = gate {
         upkeep.spawn(access::watch(gate, config.data_dir().to_owned()));

@@ -202,7 +202,7 @@ fn each_role_may_do_what_it_should_and_everybody_else_is_refused_and_counted() {
             }
             let bytes = fs::read(&path).expect("read");
             for token in [&viewer, &operator, &admin] {
-                let secret = token[5..].as_bytes();
+                let secret = &token.as_bytes()[5..];
                 assert!(!bytes.windows(secret.len()).any(|found| found == secret), "a secret is in {}", path.display());
             }
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("access-tokens")) {

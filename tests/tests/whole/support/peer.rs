@@ -171,11 +171,6 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// The connection itself.
-    pub(crate) const fn connection(&self) -> &quinn::Connection {
-        &self.connection
-    }
-
     /// Waits for the aggregator to close it.
     pub(crate) async fn closed(&self) -> quinn::ConnectionError {
         timeout(LIMIT, self.connection.closed()).await.expect("the aggregator closes the connection")
