@@ -77,14 +77,14 @@ fn counted(aggregator: &Aggregator, camera: &Camera) {
 }
 
 fn carried_by(agent: &Agent, transport: &str) {
+    let over = |name: &str| agent.metric("driftglass_agent_uplink_transport", &format!("transport=\"{name}\"")) == 1;
     until(&format!("a session over {transport}"), PATIENCE * 2, || {
-        let health = agent.page("/healthz")?;
-        health.contains(&format!("aggregator: connected over {transport}")).then_some(())
+        agent.page("/metrics")?;
+        over(transport).then_some(())
     });
-    for other in ["quic", "tcp"] {
-        let label = format!("transport=\"{other}\"");
-        assert_eq!(agent.metric("driftglass_agent_uplink_transport", &label), u64::from(other == transport), "{other}");
-    }
+    assert!(!["quic", "tcp"].into_iter().any(|other| other != transport && over(other)), "one at a time");
+    let health = agent.page("/healthz").expect("it answers");
+    assert_eq!(health.contains("reached over tcp"), transport == "tcp", "{health}");
 }
 
 #[test]
