@@ -4,7 +4,11 @@
 //! walked key by key instead of being decoded into a struct, because a decoder stops at the first fault and an operator wants
 //! them all.
 
+mod change;
 mod fault;
+#[cfg(feature = "inference")]
+mod inference;
+mod pushed;
 mod section;
 mod source;
 
@@ -19,7 +23,11 @@ use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::Millis;
 use toml::{Table, Value};
 
+pub use change::{ChangedCamera, Changes};
 pub use fault::{Fault, Faults};
+#[cfg(feature = "inference")]
+pub use inference::{Api, InferenceConfig, Pixels, Pointer, ScoreConfig};
+pub use pushed::check_pushed;
 use section::Section;
 pub use source::{HttpSource, SourceConfig, SourceKind};
 
@@ -35,6 +43,8 @@ pub const MAX_CAMERAS: usize = 256;
 
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_TRIAL: Duration = Duration::from_secs(5);
+const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -103,6 +113,8 @@ pub struct Config {
     cameras: Vec<CameraConfig>,
     detectors: Detectors,
     device_health: bool,
+    takes_pushed: bool,
+    confirm_within: Duration,
 }
 
 impl Config {
@@ -145,7 +157,7 @@ impl Config {
         section.finish(faults);
 
         let mut section = root.section("window", faults);
-        let length = section.optional("length", "a duration from 1s to 24h, such as \"60s\"", faults, window_length);
+        let length = section.optional("length", WINDOW, faults, window_length);
         section.finish(faults);
 
         let mut section = root.section("spool", faults);
@@ -163,6 +175,12 @@ impl Config {
 
         let mut section = root.section("device_health", faults);
         let device_health = section.flag("enabled", faults);
+        section.finish(faults);
+
+        let mut section = root.section("pushed_configuration", faults);
+        let takes_pushed = section.flag("accept", faults);
+        let confirm_within =
+            section.optional("confirm_within", "a duration from 5s to 24h, such as \"10m\"", faults, confirm_within);
         section.finish(faults);
 
         let mut section = root.section("identity", faults);
@@ -202,6 +220,8 @@ impl Config {
             log_level: log_level.unwrap_or_else(|| "info".into()),
             cameras,
             device_health: device_health.unwrap_or(false),
+            takes_pushed: takes_pushed.unwrap_or(true),
+            confirm_within: confirm_within.unwrap_or(Duration::from_secs(600)),
             detectors: detectors
                 .map_or_else(Detectors::default, |list| list.into_iter().fold(Detectors::none(), Detectors::with)),
         })
@@ -282,6 +302,16 @@ impl Config {
     pub const fn device_health(&self) -> bool {
         self.device_health
     }
+    /// Whether the centre may lay settings over these.
+    #[must_use]
+    pub const fn takes_pushed(&self) -> bool {
+        self.takes_pushed
+    }
+    /// Within what time something has to be delivered under settings from the centre, besides two windows.
+    #[must_use]
+    pub const fn confirm_within(&self) -> Duration {
+        self.confirm_within
+    }
     /// Which detectors watch the models.
     #[must_use]
     pub const fn detectors(&self) -> Detectors {
@@ -295,6 +325,7 @@ impl Config {
 }
 
 const NAME: &str = "1 to 63 of a-z 0-9 . _ - beginning with a letter or digit";
+const WINDOW: &str = "a duration from 1s to 24h, such as \"60s\"";
 const DETECTORS: &str = "a list of \"ddm\", \"eddm\", \"hddm_a\", \"adwin\", \"page_hinkley\", \"kswin\"";
 const LEVELS: &str = "error, warn, info, debug or trace";
 
@@ -397,6 +428,11 @@ fn window_length(text: &str) -> Result<Millis, String> {
     u32::try_from(length.as_millis()).map(Millis).map_err(|error| error.to_string())
 }
 
+fn confirm_within(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (SHORTEST_TRIAL..=LONGEST_TRIAL).contains(&time) { Ok(time) } else { Err(String::new()) }
+}
+
 fn spool_size(text: &str) -> Result<u64, String> {
     let size = text.parse::<bytesize::ByteSize>()?.as_u64();
     if size < spool::MIN_BYTES { Err(String::new()) } else { Ok(size) }
@@ -448,6 +484,21 @@ mod tests {
         source = { kind = "directory", path = "/var/spool/frames", fps = 1 }
         model = { name = "people-detector", version = "3.2.0" }
     "#;
+
+    #[test]
+    fn the_owner_says_whether_the_centre_may_lay_settings_over_these() {
+        let resolve = |section: &str| {
+            let text = format!("{section}\n{GOOD}");
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default()).map_err(|faults| faults.to_string())
+        };
+        let default = resolve("").expect("valid");
+        assert_eq!((default.takes_pushed(), default.confirm_within()), (true, Duration::from_secs(600)));
+        let own = resolve("pushed_configuration = { accept = false, confirm_within = \"5s\" }").expect("valid");
+        assert_eq!((own.takes_pushed(), own.confirm_within()), (false, Duration::from_secs(5)));
+        let faults =
+            resolve("pushed_configuration = { accept = \"no\", confirm_within = \"4s\" }").expect_err("faults");
+        assert!(faults.contains("true or false") && faults.contains("from 5s to 24h"), "{faults}");
+    }
 
     #[test]
     fn the_shipped_example_is_valid() {
@@ -542,7 +593,7 @@ mod tests {
             listen = "0.0.0.0:1"
             [[camera]]
             name = "a"
-            source = { kind = "inference", url = "http://u:secret@x" }
+            source = { kind = "telepathy", url = "http://u:secret@x" }
             [[camera]]
             name = "a"
             source = { kind = "directory", path = "/x", fps = "fast", every = 2 }
@@ -558,7 +609,7 @@ mod tests {
             "window.length",
             "spool.max_bytes = 7",
             "telemetry.listen",
-            "not available in this release",
+            "kind = \"telepathy\"",
             "camera[1].name",
             "camera[1].source.fps = \"fast\"",
             "camera[1].source.every",

@@ -16,5 +16,7 @@ mod zigzag;
 
 pub use jpeg_error::JpegError;
 #[cfg(feature = "host")]
-pub use pictures::{DecodeError, Decoder};
+pub(crate) use pictures::decoded_bytes;
+#[cfg(feature = "host")]
+pub use pictures::{DecodeError, Decoder, MAX_MEMORY};
 pub use strip::{StripDecoder, WIDEST};

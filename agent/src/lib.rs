@@ -18,6 +18,8 @@ pub mod host;
 #[cfg(feature = "host")]
 pub mod pipeline;
 pub mod prediction;
+#[cfg(feature = "host")]
+pub mod pushed;
 pub mod ring;
 pub mod sampler;
 #[cfg(feature = "host")]

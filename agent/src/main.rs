@@ -69,7 +69,7 @@ enum Command {
     },
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Settings {
     /// The configuration file
     #[arg(long, env = "DRIFTGLASS_CONFIG", default_value = DEFAULT_FILE)]
@@ -193,19 +193,21 @@ fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> Result<(), Failure> {
-    let plain = || log::begin(cli.log_format.unwrap_or_default(), "info");
+    let plain = || drop(log::begin(cli.log_format.unwrap_or_default(), "info"));
     let configured = |settings: &Settings| {
         let config = settings.resolve()?;
-        log::begin(cli.log_format.or(config.log_format()).unwrap_or_default(), config.log_level());
-        Ok::<_, Failure>(config)
+        let level = log::begin(cli.log_format.or(config.log_format()).unwrap_or_default(), config.log_level());
+        Ok::<_, Failure>((config, level))
     };
     match &cli.command {
         Command::Run(settings) => {
-            let config = configured(settings)?;
+            let (config, level) = configured(settings)?;
             if config.cameras().is_empty() {
                 tracing::warn!("no camera is configured: there is nothing to watch");
             }
-            run::run(&config).map_err(job)
+            let settings = settings.clone();
+            let reread = move || settings.resolve().map_err(|(Failure::Usage(text) | Failure::Job(text))| text);
+            run::run(&config, Box::new(reread), level).map_err(job)
         }
         Command::Check(settings) => {
             let config = settings.resolve()?;
@@ -218,7 +220,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             print(|out| out.write_all(text.as_bytes()))
         }
         Command::Enroll(EnrolArguments { token, settings }) => {
-            let config = configured(settings)?;
+            let (config, _) = configured(settings)?;
             // Not by the parser of the command line, which would print what it does not understand.
             let token: Token = token.parse().map_err(|error| Failure::Usage(format!("--token: {error}")))?;
             let enrolled = enrol::enrol(&config, &token).map_err(job)?;
@@ -234,7 +236,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             if complete { Ok(()) } else { Err(Failure::Job("not every file could be measured".into())) }
         }
         Command::Replay(arguments) => {
-            let config = configured(&arguments.settings)?;
+            let (config, _) = configured(&arguments.settings)?;
             if !arguments.frames.is_dir() {
                 return Err(Failure::Usage(format!("--frames {}: not a folder", arguments.frames.display())));
             }

@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use driftglass_protocol::feature::FeatureValues;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::limit::LABELS_BYTES;
 use driftglass_protocol::summary::{Model, Summary};
@@ -34,6 +35,10 @@ use crate::spool::{AppendError, CameraCheckpoint, Writer};
 use crate::telemetry::Telemetry;
 use crate::window::{CameraWindow, FrameRate, Place, Scratch};
 
+mod change;
+
+pub use change::{Change, Replacement, Retired, Update};
+
 /// How long after its end a window stays open for files that are on their way.
 pub const GRACE: Millis = Millis(2_000);
 /// Frames of one camera before the next has its turn.
@@ -49,6 +54,8 @@ pub trait Surroundings {
     fn health(&mut self) -> Health {
         Health::default()
     }
+    /// Keeps what a camera's detectors have learned for a later process.
+    fn keep(&mut self, _camera: &Name, _learned: &[u8]) {}
     /// Waits a moment because the spool refuses; `Break` when the agent is to stop.
     fn pause(&mut self) -> ControlFlow<()>;
 }
@@ -82,10 +89,14 @@ pub struct Setup {
     pub window: Millis,
     /// Sampling rate, also the rate expected.
     pub rate: Option<FrameRate>,
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes.
+    pub max_memory: u64,
     /// What its model said, by file name.
     pub predictions: Recorded,
     /// What watches its model.
     pub detectors: Detectors,
+    /// What they had learned before ([`Surroundings::keep`]).
+    pub learned: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +106,7 @@ struct Camera {
     source: FrameSource,
     timing: Timing,
     length: Millis,
+    max_memory: u64,
     sampler: Sampler,
     window: CameraWindow,
     state: CameraState,
@@ -104,8 +116,12 @@ struct Camera {
     detectors: Detectors,
     /// From the first prediction on.
     predicted: Option<Box<PredictionWindow>>,
+    /// The model heard first in this window, where none is configured: the window's figures are those of one model.
+    heard_model: Option<Model>,
     complained: Option<Duration>,
     quiet: u64,
+    /// What changes with the next window.
+    update: Option<Box<Update>>,
 }
 
 /// All cameras of an agent.
@@ -117,6 +133,7 @@ pub struct Pipeline {
     scratch: Box<Scratch>,
     label_room: Box<[u8; LABELS_BYTES]>,
     telemetry: Arc<Telemetry>,
+    retired: Vec<Retired>,
 }
 
 /// What a turn found.
@@ -134,7 +151,7 @@ impl Pipeline {
     /// Cameras that go on where the spool's last checkpoint left them.
     #[must_use]
     pub fn new(setups: Vec<Setup>, writer: Writer, telemetry: Arc<Telemetry>) -> Self {
-        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer)).collect();
+        let cameras = setups.into_iter().map(|setup| Camera::new(setup, &writer, &telemetry)).collect();
         Self {
             cameras,
             writer,
@@ -142,6 +159,7 @@ impl Pipeline {
             scratch: Box::default(),
             label_room: Box::new([0; LABELS_BYTES]),
             telemetry,
+            retired: Vec::new(),
         }
     }
 
@@ -157,6 +175,7 @@ impl Pipeline {
                     if camera.over(now.wall) && self.close(index, false, surroundings).is_break() {
                         return Turn::Stopped;
                     }
+                    self.take_up(index);
                     break;
                 };
                 counted += 1;
@@ -182,11 +201,22 @@ impl Pipeline {
     fn count(&mut self, index: usize, candidate: &Candidate, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         let now = surroundings.now();
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if let Condition::Judged(wrong) = candidate.condition {
+            // The truth of an earlier frame closes no window: frames of the open one may still be waiting.
+            let fresh = || fresh(camera.detectors, &camera.name);
+            camera.predicted.get_or_insert_with(fresh).judge(wrong, now.wall);
+            return ControlFlow::Continue(());
+        }
         let time = camera.event_time(candidate, now.wall);
         if camera.window.place(time) == Place::AfterOpen {
             self.close(index, false, surroundings)?;
         }
+        let replaced = self.take_up(index);
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
+        if replaced {
+            camera.pass_over(candidate, time, &self.telemetry);
+            return ControlFlow::Continue(());
+        }
         let name = camera.name.as_str();
         match candidate.condition {
             Condition::OutOfOrder => {
@@ -199,7 +229,8 @@ impl Pipeline {
                 self.telemetry.frame_error(name, reason.name());
                 camera.complain(candidate, &reason, now.elapsed);
             }
-            Condition::Ready if camera.window.place(time) == Place::Late => {
+            Condition::Judged(_) => return ControlFlow::Continue(()),
+            Condition::Ready | Condition::Heard if camera.window.place(time) == Place::Late => {
                 camera.window.add_late(time);
                 self.telemetry.frame_error(name, "late");
             }
@@ -208,11 +239,11 @@ impl Pipeline {
                 self.telemetry.skipped(name, count);
                 return ControlFlow::Continue(());
             }
-            Condition::Ready if !camera.sampler.take(time) => {
+            Condition::Ready | Condition::Heard if !camera.sampler.take(time) => {
                 camera.window.add_skipped(time, 1);
                 self.telemetry.skipped(name, 1);
             }
-            Condition::Ready => {
+            Condition::Ready | Condition::Heard => {
                 let health = surroundings.health();
                 let measured =
                     camera.measure(candidate, time, &health, &mut self.decoder, &self.telemetry, now.elapsed);
@@ -231,16 +262,27 @@ impl Pipeline {
 
     fn close(&mut self, index: usize, finished: bool, surroundings: &mut dyn Surroundings) -> ControlFlow<()> {
         let Some(camera) = self.cameras.get_mut(index) else { return ControlFlow::Continue(()) };
-        let (window, name, model) = (&mut camera.window, &camera.name, camera.model.as_ref());
+        let heard = camera.heard_model.take();
+        let (window, name, model) = (&mut camera.window, &camera.name, camera.model.as_ref().or(heard.as_ref()));
         let summary = if finished {
             window.finish(name, model, &mut self.scratch)
         } else {
             window.close(name, model, &mut self.scratch)
         };
         let Some(mut summary) = summary else { return ControlFlow::Continue(()) };
-        summary.predictions = camera.predicted.as_mut().and_then(|predicted| predicted.close(&mut self.label_room));
-        // A replay has no position that a later start could go on from.
-        let checkpoint = matches!(camera.timing, Timing::Live(_)).then(|| camera.checkpoint());
+        // A replay has nothing that a later start could go on from.
+        let lasting = matches!(camera.timing, Timing::Live(_));
+        let window = summary.window;
+        if let Some(predicted) = &mut camera.predicted {
+            summary.predictions = predicted.close(window, &mut self.label_room);
+            if lasting
+                && summary.predictions.is_some()
+                && let Some(learned) = predicted.to_bytes(camera.model.as_ref())
+            {
+                surroundings.keep(&camera.name, &learned);
+            }
+        }
+        let checkpoint = lasting.then(|| camera.checkpoint());
         append(&mut self.writer, &summary, checkpoint, &self.telemetry, surroundings)
     }
 }
@@ -280,11 +322,15 @@ fn append(
 }
 
 impl Camera {
-    fn new(setup: Setup, writer: &Writer) -> Self {
+    fn new(setup: Setup, writer: &Writer, telemetry: &Telemetry) -> Self {
         let known = match setup.timing {
             Timing::Live(_) => writer.cameras().get(&setup.name),
             Timing::Recorded { .. } => None,
         };
+        let mut source = setup.source;
+        if let Some(known) = known {
+            source.resume(&known.position);
+        }
         let state = known.and_then(|known| known.state.as_deref()).map(CameraState::from_bytes);
         let state = match state {
             Some(Ok(state)) => state,
@@ -294,6 +340,17 @@ impl Camera {
             }
             None => CameraState::new(),
         };
+        let predicted = setup.learned.and_then(|learned| {
+            let (model, detectors) = (setup.model.as_ref(), setup.detectors);
+            match PredictionWindow::from_bytes(&learned, model, detectors, seed(&setup.name)) {
+                Ok(window) => Some(Box::new(window)),
+                Err(error) => {
+                    tracing::warn!(camera = %setup.name, %error, "what the detectors had learned cannot be read; they begin anew");
+                    telemetry.detectors_lost();
+                    None
+                }
+            }
+        });
         Self {
             sampler: Sampler::new(setup.rate, known.and_then(|known| known.sample_due)),
             window: CameraWindow::new(setup.window, setup.rate, known.and_then(|known| known.closed_until)),
@@ -301,15 +358,18 @@ impl Camera {
             state,
             name: setup.name,
             model: setup.model,
-            source: setup.source,
+            source,
             timing: setup.timing,
             length: setup.window,
+            max_memory: setup.max_memory,
             index: 0,
             predictions: setup.predictions,
             detectors: setup.detectors,
-            predicted: None,
+            predicted,
+            heard_model: None,
             complained: None,
             quiet: 0,
+            update: None,
         }
     }
 
@@ -342,7 +402,7 @@ impl Camera {
         wall >= end.plus(GRACE) && idle >= end.plus(GRACE)
     }
 
-    /// Measures and counts one picture; false where it is none.
+    /// Measures and counts one picture, or what a model said of one that is not there; false where it is none.
     fn measure(
         &mut self,
         candidate: &Candidate,
@@ -353,7 +413,8 @@ impl Camera {
         elapsed: Duration,
     ) -> bool {
         let measured = match self.source.read(candidate) {
-            Ok(Some(bytes)) => decoder.measure(bytes),
+            Ok(_) if candidate.condition == Condition::Heard => Ok(None),
+            Ok(Some(bytes)) => decoder.measure_within(bytes, self.max_memory).map(Some),
             Ok(None) => return false,
             Err(reason) => {
                 self.window.add_undecodable(time);
@@ -364,23 +425,38 @@ impl Camera {
         };
         match measured {
             Ok(measurements) => {
-                let mut values = self.state.observe(&measurements);
+                let mut values = measurements.map(|picture| self.state.observe(&picture)).unwrap_or_default();
                 health.set_features(&mut values);
-                if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
-                    prediction.set_features(&mut values);
-                    let fresh = || Box::new(PredictionWindow::new(self.detectors, seed(&self.name)));
-                    self.predicted.get_or_insert_with(fresh).add(prediction, labels, time);
-                }
+                self.predict(candidate, &mut values, time, telemetry);
                 self.window.add(&values, time);
                 true
             }
             Err(error) => {
                 self.window.add_undecodable(time);
-                telemetry.frame_error(self.name.as_str(), "undecodable");
+                telemetry.frame_error(self.name.as_str(), error.reason());
                 self.complain(candidate, &error, elapsed);
                 false
             }
         }
+    }
+
+    /// Counts what a model said of a frame, be it recorded or heard.
+    fn predict(&mut self, candidate: &Candidate, values: &mut FeatureValues, time: UnixMillis, telemetry: &Telemetry) {
+        let fresh = || fresh(self.detectors, &self.name);
+        if let Some((prediction, labels)) = self.predictions.get(&candidate.position) {
+            prediction.set_features(values);
+            self.predicted.get_or_insert_with(fresh).add(prediction, labels, time);
+        }
+        let Some(heard) = self.source.heard() else { return };
+        if self.model.is_none()
+            && let Some(model) = &heard.model
+            && self.heard_model.get_or_insert_with(|| model.clone()) != model
+        {
+            telemetry.other_model(self.name.as_str());
+            return;
+        }
+        heard.prediction.set_features(values);
+        self.predicted.get_or_insert_with(fresh).add(&heard.prediction, heard.labels.iter().map(String::as_str), time);
     }
 
     fn checkpoint(&self) -> CameraCheckpoint {
@@ -409,6 +485,10 @@ impl Camera {
         self.complained = Some(elapsed);
         self.quiet = 0;
     }
+}
+
+fn fresh(detectors: Detectors, camera: &Name) -> Box<PredictionWindow> {
+    Box::new(PredictionWindow::new(detectors, seed(camera)))
 }
 
 /// For what detectors draw: the same in every run, and another for every camera.

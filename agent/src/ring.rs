@@ -3,9 +3,10 @@
 //! Must hold: it never holds more than its limit; when full, the oldest value makes room for the newest.
 
 use heapless::Deque;
+use serde::{Deserialize, Serialize};
 
 /// Up to `N` values, oldest first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ring<const N: usize> {
     values: Deque<f64, N>,
     limit: usize,
@@ -25,6 +26,12 @@ impl<const N: usize> Ring<N> {
         }
         // Refused only by a ring of no values at all.
         let _kept = self.values.push_back(value).is_ok();
+    }
+
+    /// The most values it holds.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The value at `position`, 0 being the oldest.

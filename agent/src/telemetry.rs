@@ -1,9 +1,12 @@
 //! The agent's own figures, by the names of the outside contract.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+mod process;
 
-use prometheus::process_collector::ProcessCollector;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -11,6 +14,7 @@ use prometheus::{
 use crate::source::{Health, Status};
 use crate::spool::Shared;
 use crate::uplink::{Counters, Transport};
+use process::Process;
 
 /// Everything measured about the agent itself.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub struct Telemetry {
     frames: IntCounterVec,
     frame_errors: IntCounterVec,
     frames_skipped: IntCounterVec,
+    other_model: IntCounterVec,
     source_up: IntGaugeVec,
     source_failures: IntCounterVec,
     feature_seconds: Histogram,
@@ -36,7 +41,19 @@ pub struct Telemetry {
     certificate_expires: IntGauge,
     spool: Arc<Shared>,
     uplink: Arc<Counters>,
-    sources: Vec<Arc<Status>>,
+    sources: Mutex<Vec<Watched>>,
+    reloads: IntCounterVec,
+    restart_needed: IntGauge,
+    detectors_lost: IntCounter,
+    process: Process,
+}
+
+/// A source whose state is shown.
+#[derive(Debug)]
+struct Watched {
+    status: Arc<Status>,
+    /// Failures of sources that this camera had before.
+    earlier: BTreeMap<&'static str, u64>,
 }
 
 impl Telemetry {
@@ -77,7 +94,7 @@ impl Telemetry {
                 .buckets(buckets),
         )?;
         registry.register(Box::new(feature_seconds.clone()))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let process = Process::new(&registry)?;
         Ok(Self {
             frames: counters("driftglass_agent_frames_total", "Frames measured", &["camera"])?,
             frame_errors: counters(
@@ -88,6 +105,11 @@ impl Telemetry {
             frames_skipped: counters(
                 "driftglass_agent_frames_skipped_total",
                 "Frames left out by the sampling rate, or because they came faster than they could be measured",
+                &["camera"],
+            )?,
+            other_model: counters(
+                "driftglass_agent_predictions_of_other_models_total",
+                "Predictions not counted because the window's figures are those of another model or version",
                 &["camera"],
             )?,
             source_failures: counters(
@@ -123,27 +145,86 @@ impl Telemetry {
                 "driftglass_agent_certificate_expiry_timestamp_seconds",
                 "When the device's certificate expires, in seconds since 1970",
             )?,
+            reloads: counters(
+                "driftglass_agent_config_reloads_total",
+                "Configurations taken up or refused while running, by result",
+                &["result"],
+            )?,
+            detectors_lost: counter(
+                "driftglass_agent_detector_states_lost_total",
+                "Cameras whose detectors began anew because what they had learned could not be read",
+            )?,
+            restart_needed: gauge(
+                "driftglass_agent_config_restart_needed",
+                "Settings that changed in the configuration and take a restart",
+            )?,
             refused: counter("driftglass_agent_sessions_refused_total", "Sessions refused by the aggregator")?,
+            process,
             registry,
             spool,
             uplink,
-            sources: Vec::new(),
+            sources: Mutex::default(),
         })
     }
 
-    /// Sources whose states are shown from now on.
-    pub fn watch(&mut self, sources: Vec<Arc<Status>>) {
-        self.sources = sources;
+    /// Sources whose states are shown from now on, instead of those before. Failures of a camera add up over its sources.
+    pub fn watch(&self, statuses: Vec<Arc<Status>>) {
+        let mut sources = self.sources();
+        self.show(&sources);
+        let watched = statuses.into_iter().map(|status| {
+            let same = sources.iter().position(|known| Arc::ptr_eq(&known.status, &status));
+            let earlier = match same {
+                Some(index) => sources.swap_remove(index).earlier,
+                None => sources
+                    .iter()
+                    .filter(|known| known.status.camera() == status.camera())
+                    .flat_map(|known| {
+                        let camera = known.status.camera().as_str();
+                        known.status.failures().into_keys().chain(known.earlier.keys().copied()).map(move |reason| {
+                            (reason, self.source_failures.with_label_values(&[camera, reason]).get())
+                        })
+                    })
+                    .collect(),
+            };
+            Watched { status, earlier }
+        });
+        let watched: Vec<Watched> = watched.collect();
+        for gone in sources.iter().map(|gone| gone.status.camera()) {
+            if watched.iter().all(|kept| kept.status.camera() != gone)
+                && self.source_up.remove_label_values(&[gone.as_str()]).is_err()
+            {
+                tracing::debug!(camera = %gone, "a source went before it was ever shown");
+            }
+        }
+        *sources = watched;
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Vec<Watched>> {
+        // Each change is whole before the lock is let go, so what a panicking thread left is sound.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, sources: &[Watched]) {
+        for Watched { status, earlier } in sources {
+            let camera = status.camera().as_str();
+            self.source_up.with_label_values(&[camera]).set(i64::from(status.health() == Health::Delivering));
+            for (reason, count) in status.failures() {
+                let counter = self.source_failures.with_label_values(&[camera, reason]);
+                let count = count.saturating_add(earlier.get(reason).copied().unwrap_or(0));
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
+        }
     }
 
     /// The sources that do not deliver, a line each; nothing where all do.
     #[must_use]
     pub fn ailing(&self) -> String {
-        let lines = self.sources.iter().filter_map(|source| match source.health() {
+        let sources = self.sources();
+        let lines = sources.iter().filter_map(|Watched { status, .. }| match status.health() {
             Health::Delivering => None,
-            Health::Beginning => Some(format!("camera {}: no picture yet\n", source.camera())),
+            Health::Beginning => Some(format!("camera {}: no picture yet\n", status.camera())),
             Health::Failed { reason, message, .. } => {
-                Some(format!("camera {}: {reason}: {message}\n", source.camera()))
+                Some(format!("camera {}: {reason}: {message}\n", status.camera()))
             }
         });
         lines.collect()
@@ -153,14 +234,38 @@ impl Telemetry {
     #[must_use]
     pub fn detour(&self) -> &'static str {
         match self.uplink.carrier.get() {
-            Some(Transport::Tcp) => "aggregator: reached over tcp, for nothing answered over quic\n",
+            Some(Transport::Tcp) => {
+                "aggregator: reached over tcp, for nothing answered over quic; no configuration comes that way\n"
+            }
             Some(Transport::Quic) | None => "",
+        }
+    }
+
+    /// A configuration was taken up, all but so many settings that take a restart; or it was refused.
+    pub fn reloaded(&self, outcome: Result<usize, ()>) {
+        let result = if outcome.is_ok() { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[result]).inc();
+        if let Ok(settings) = outcome {
+            self.restart_needed.set(i64::try_from(settings).unwrap_or(i64::MAX));
         }
     }
 
     /// Frames were left out.
     pub fn skipped(&self, camera: &str, count: u32) {
         self.frames_skipped.with_label_values(&[camera]).inc_by(u64::from(count));
+    }
+
+    /// A prediction came from another model than the window's first.
+    pub fn other_model(&self, camera: &str) {
+        self.other_model.with_label_values(&[camera]).inc();
+    }
+
+    /// Figures that a source keeps of its own are shown from now on.
+    ///
+    /// # Errors
+    /// Only where two figures have one name.
+    pub fn register(&self, figures: Vec<Box<dyn Collector>>) -> Result<(), prometheus::Error> {
+        figures.into_iter().try_for_each(|figure| self.registry.register(figure))
     }
 
     /// A frame was measured.
@@ -172,6 +277,11 @@ impl Telemetry {
     /// A file or live frame was not measured.
     pub fn frame_error(&self, camera: &str, reason: &str) {
         self.frame_errors.with_label_values(&[camera, reason]).inc();
+    }
+
+    /// What a camera's detectors had learned could not be read.
+    pub fn detectors_lost(&self) {
+        self.detectors_lost.inc();
     }
 
     /// The sources pause or go on.
@@ -209,14 +319,8 @@ impl Telemetry {
         ] {
             counter.inc_by(value.load(Ordering::Relaxed).saturating_sub(counter.get()));
         }
-        for source in &self.sources {
-            let camera = source.camera().as_str();
-            self.source_up.with_label_values(&[camera]).set(i64::from(source.health() == Health::Delivering));
-            for (reason, count) in source.failures() {
-                let counter = self.source_failures.with_label_values(&[camera, reason]);
-                counter.inc_by(count.saturating_sub(counter.get()));
-            }
-        }
+        self.show(&self.sources());
+        self.process.update();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

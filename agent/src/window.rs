@@ -109,6 +109,11 @@ impl CameraWindow {
         self.open.map(|open| open.start.plus(self.length))
     }
 
+    /// Frames are expected at another rate from the next window on; to be called while none is open.
+    pub const fn set_rate(&mut self, rate: Option<FrameRate>) {
+        self.rate = rate;
+    }
+
     /// Opens everything after `time` again, after the clock was set back: without this all frames would be late until it catches up.
     pub fn reopen_from(&mut self, time: UnixMillis) {
         let edge = time.window_start(self.length);

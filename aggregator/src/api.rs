@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent for now: changing alerts and baselines, server-sent events, drawing, the OpenAPI document.
 
+mod configuration;
 mod drift;
 mod guard;
 mod identity;
@@ -32,6 +33,7 @@ pub use self::statistics::{Readout, readout};
 pub(crate) use self::types::rfc3339;
 pub use self::types::*;
 use crate::access::Gate;
+use crate::configurator::Configurator;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
 use crate::registrar::Registrar;
@@ -52,6 +54,7 @@ pub struct Api {
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
     registrar: Arc<Registrar>,
+    configurator: Arc<Configurator>,
     /// Who may ask; everybody on this machine where there is none.
     gate: Option<Arc<Gate>>,
     /// True once the service is stopping.
@@ -63,18 +66,20 @@ pub struct Api {
 impl Api {
     /// The routes' state. `max_cameras`: beyond that many there are no metrics per camera.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the service, handed in once")]
     pub fn new(
         reader: Arc<Reader>,
         progress: watch::Receiver<Progress>,
         metrics: Arc<Metrics>,
         connections: Arc<Connections>,
         registrar: Arc<Registrar>,
+        configurator: Arc<Configurator>,
         stopping: watch::Receiver<bool>,
         max_cameras: usize,
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
         let reads = Semaphore::new(READS_MAX);
-        Self { reader, progress, metrics, connections, registrar, gate: None, stopping, reads, drift }
+        Self { reader, progress, metrics, connections, registrar, configurator, gate: None, stopping, reads, drift }
     }
 
     /// Answers those only whom the gate lets in; without one, everybody who can connect.
@@ -121,6 +126,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/devices", get(rest::devices))
         .route("/api/v1/devices/{id}/revoke", post(identity::revoke))
         .route("/api/v1/devices/{id}/reinstate", post(identity::reinstate))
+        .route("/api/v1/devices/{id}/configuration", get(configuration::of_device))
+        .route("/api/v1/configurations", get(configuration::list).post(configuration::set))
         .route("/api/v1/tokens", get(identity::tokens).post(identity::create_token))
         .route("/api/v1/identity-events", get(identity::events))
         .route("/api/v1/cameras", get(rest::cameras))

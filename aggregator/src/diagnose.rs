@@ -9,6 +9,7 @@
 
 use driftglass_protocol::feature::Feature;
 
+use crate::alert::severity::{Persistence, effect, leaves_nothing, severity};
 use crate::alert::{Cause, MovedFeature, Severity};
 use crate::baseline::FeatureComparison;
 
@@ -24,7 +25,9 @@ const GREY: f64 = 2.5;
 pub struct Diagnosis {
     /// The fault.
     pub cause: Cause,
-    /// How bad it is.
+    /// How far the camera is from normal, 0..=1: see [`crate::alert::severity`].
+    pub effect: f64,
+    /// How bad it is, before it has lasted.
     pub severity: Severity,
     /// What moved, strongest first.
     pub features: Vec<MovedFeature>,
@@ -35,7 +38,13 @@ pub struct Diagnosis {
 /// Names the fault.
 #[must_use]
 pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
-    let cause = Signature { comparisons }.cause();
+    diagnose_as(Signature { comparisons }.cause(), comparisons)
+}
+
+/// Says how bad a fault is that is known already.
+#[must_use]
+pub fn diagnose_as(cause: Cause, comparisons: &[FeatureComparison]) -> Diagnosis {
+    let effect = effect(comparisons.iter().map(|comparison| (comparison.distance, comparison.margin)));
     let mut moved: Vec<&FeatureComparison> = comparisons.iter().filter(|comparison| has_moved(comparison)).collect();
     moved.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
     let explanation = if moved.is_empty() {
@@ -46,7 +55,8 @@ pub fn diagnose(comparisons: &[FeatureComparison]) -> Diagnosis {
     };
     Diagnosis {
         cause,
-        severity: severity(cause, &moved),
+        effect,
+        severity: severity(effect, Persistence::default(), leaves_nothing(cause)),
         features: moved
             .iter()
             .take(LISTED)
@@ -74,22 +84,6 @@ fn sentence(comparison: &FeatureComparison) -> String {
     format!("{} {direction} by {:.2} {}", spec.name, comparison.shift.abs(), spec.unit)
 }
 
-/// How bad: by how far the three strongest features lie outside what is normal (mean distance), and by what the fault leaves of
-/// the picture. Below 0.5 low, below 0.8 medium, else high; critical where nothing of use is left (covered, dark or frozen at
-/// 0.95 and more).
-fn severity(cause: Cause, strongest_first: &[&FeatureComparison]) -> Severity {
-    let strongest: Vec<f64> = strongest_first.iter().take(3).map(|comparison| comparison.distance).collect();
-    #[expect(clippy::cast_precision_loss, reason = "at most three")]
-    let level = if strongest.is_empty() { 0.0 } else { strongest.iter().sum::<f64>() / strongest.len() as f64 };
-    let blind = matches!(cause, Cause::Covered | Cause::Dark | Cause::Frozen);
-    match level {
-        level if level >= 0.95 && blind => Severity::Critical,
-        level if level >= 0.8 => Severity::High,
-        level if level >= 0.5 => Severity::Medium,
-        _ => Severity::Low,
-    }
-}
-
 struct Signature<'a> {
     comparisons: &'a [FeatureComparison],
 }
@@ -114,10 +108,18 @@ impl Signature<'_> {
         let (view, hash) = (self.shift(F::ReferenceCorrelation), self.shift(F::HashDistance));
         let tiles = self.shift(F::TileLoss);
         let coarser = self.shift(F::QuantisationMean);
+        let displaced = self.shift(F::ViewDisplacement) > 1.0 || self.shift(F::ViewRotation).abs() > 1.0;
+        // Where the view was registered and found in place, what else changed is no move; small pictures are never registered.
+        let in_place = !displaced && self.of(F::ViewDisplacement).is_some();
+        let lasting = self.shift(F::LastingChange);
+        let passing = lasting <= 0.0 && self.of(F::LastingChange).is_some();
 
         let quiet = |shifts: &[f64]| shifts.iter().all(|shift| shift.abs() < 1.5);
         if self.shift(F::ChangeFraction) < -0.5 && quiet(&[luma, contrast, detail, tilt, blocks, coarser]) {
             return Cause::Frozen;
+        }
+        if displaced {
+            return Cause::Moved;
         }
         if bright > 3.0 && luma > 1.5 {
             return Cause::Overexposed;
@@ -135,7 +137,7 @@ impl Signature<'_> {
             return Cause::Fogged;
         }
         let hidden = luma < -1.0 || entropy < -2.0 || flat > 3.0;
-        if (contrast_lost && detail_lost) || (view < -3.0 && hidden) {
+        if (contrast_lost && detail_lost) || (view < -3.0 && hidden && !passing) {
             return Cause::Covered;
         }
         if noise > 2.0 || (detail > 2.0 && tilt > 1.5) {
@@ -150,13 +152,14 @@ impl Signature<'_> {
         if (cb.abs() > 1.5 || cr.abs() > 1.5) && view > -3.0 && hash < 3.0 {
             return Cause::ColourCast;
         }
-        if hash > 1.0 && view > -2.0 && (entropy > 1.5 || flat < -2.0) {
+        let stained = hash > 1.0 && view > -2.0 && (entropy > 1.5 || flat < -2.0);
+        if stained || (in_place && lasting > 1.0) {
             return Cause::Dirty;
         }
         if view < -7.0 && !quiet(&[luma, contrast, cb, cr]) {
             return Cause::SceneChange;
         }
-        if hash > 1.0 || view < -1.0 || tiles > 3.0 {
+        if !in_place && (hash > 1.0 || view < -1.0 || tiles > 3.0) {
             return Cause::Moved;
         }
         let model = self.shift(F::Confidence).abs().max(self.shift(F::PredictionEntropy).abs());
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn each_signature_has_its_name() {
         use Feature as F;
-        let cases: [(Cause, &[(Feature, f64)]); 13] = [
+        let cases: [(Cause, &[(Feature, f64)]); 16] = [
             (Cause::Frozen, &[(F::ChangeFraction, -3.0)]),
             (Cause::Overexposed, &[(F::LumaMean, 9.0), (F::BrightFraction, 60.0), (F::LumaEntropy, -5.0)]),
             (
@@ -221,6 +224,9 @@ mod tests {
             (Cause::Defocused, &[(F::HighFrequencyEnergy, -9.0), (F::SpectralTilt, -7.0), (F::TileLoss, 9.0)]),
             (Cause::ColourCast, &[(F::CbMean, -5.0), (F::CrMean, 5.0), (F::ChromaRms, 3.0)]),
             (Cause::Moved, &[(F::ReferenceCorrelation, -8.0), (F::HashDistance, 8.0), (F::TileLoss, 4.0)]),
+            (Cause::Moved, &[(F::ViewDisplacement, 9.0), (F::HighFrequencyEnergy, -4.0), (F::LumaMean, 3.0)]),
+            (Cause::Moved, &[(F::ViewRotation, -9.0), (F::ReferenceCorrelation, -4.0)]),
+            (Cause::Dirty, &[(F::LastingChange, 4.0), (F::ViewDisplacement, 0.0), (F::HashDistance, 3.0)]),
             (Cause::ModelDrift, &[(F::PredictionEntropy, 3.0)]),
             (Cause::Unknown, &[]),
         ];
@@ -259,8 +265,7 @@ mod tests {
             diagnose(&moved).severity
         };
         assert_eq!(at(0.4, Feature::NoiseLevel, 9.0), Severity::Low);
-        assert_eq!(at(0.6, Feature::NoiseLevel, 9.0), Severity::Medium);
-        assert_eq!(at(1.0, Feature::NoiseLevel, 9.0), Severity::High);
+        assert_eq!(at(1.0, Feature::NoiseLevel, 9.0), Severity::Medium, "one feature of many");
         assert_eq!(at(1.0, Feature::ChangeFraction, -3.0), Severity::Critical);
     }
 }

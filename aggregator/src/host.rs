@@ -6,13 +6,16 @@
 pub mod access;
 mod alerts;
 mod authority;
+mod backup;
 mod clock;
+mod configuration;
 mod credentials;
 mod door;
 mod enrolment;
 mod ledger;
 mod quic;
 mod random;
+mod restore;
 mod serve;
 mod stopwatch;
 mod systemd;
@@ -21,7 +24,10 @@ mod telemetry;
 mod web;
 
 pub use authority::{AuthorityError, rotate};
+pub use backup::{BackupError, Keys, Overwrite, Progress, back_up};
 pub use clock::now;
 pub use credentials::{Credentials, CredentialsError};
+pub use quic::transport;
+pub use restore::{Restored, restore};
 pub use serve::{Addresses, ServeError, run};
 pub use telemetry::{LogFormat, start_logging};

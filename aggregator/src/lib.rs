@@ -6,9 +6,11 @@
 pub mod access;
 pub mod alert;
 pub mod api;
+pub mod backup;
 pub mod baseline;
 pub mod batch;
 pub mod config;
+pub mod configurator;
 pub mod decision;
 pub mod diagnose;
 pub mod evidence;

@@ -1,6 +1,6 @@
 //! The aggregator's program: reads settings, runs the service, and turns what goes wrong into an exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use driftglass_aggregator::access::Role;
 use driftglass_aggregator::config::{Config, DEFAULT_FILE, Fault, Overrides};
-use driftglass_aggregator::host::{LogFormat, access, now, rotate, run, start_logging};
+use driftglass_aggregator::host::{
+    BackupError, Keys, LogFormat, Overwrite, Restored, access, back_up, now, restore, rotate, run, start_logging,
+};
 use driftglass_protocol::id::Name;
 
 /// Counts what agents send, learns what is normal for each camera, and raises alerts.
@@ -39,6 +41,35 @@ enum Command {
     /// Make, list and revoke the tokens that HTTP asks for (http.auth = "tokens").
     #[command(subcommand)]
     AccessToken(AccessTokenCommand),
+    /// Copy everything that must not be lost into one file, while the service runs.
+    ///
+    /// That is the database (counts, baselines, alerts, identities, the configuration of agents) and the keys of the fleet's authority.
+    /// The file is readable by its owner only. The configuration file of the service is not part of it.
+    Backup {
+        /// The file to write.
+        file: PathBuf,
+        /// Replace it where it exists.
+        #[arg(long)]
+        force: bool,
+        /// Leave all keys and certificates out; keep them elsewhere, for without them every device needs a new token.
+        #[arg(long)]
+        without_keys: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Make the data folder what it was when a backup was made. The service has to be stopped.
+    ///
+    /// What devices have delivered since is lost, and shown as lost windows; they go on by themselves. Tokens that had not been redeemed
+    /// are void. What was revoked or enrolled since has to be revoked or enrolled again.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Move aside what is in the data folder.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Print completions for a shell.
     Completion {
         /// The shell.
@@ -122,6 +153,14 @@ fn main() -> ExitCode {
             Err(faults) => refuse(&faults),
         },
         Command::AccessToken(command) => access_token(&command),
+        Command::Backup { file, force, without_keys, source } => match load(&source) {
+            Ok((config, _)) => back_up_into(&config, &file, force, without_keys),
+            Err(faults) => refuse(&faults),
+        },
+        Command::Restore { file, force, source } => match load(&source) {
+            Ok((config, _)) => restore_from(&config, &file, force),
+            Err(faults) => refuse(&faults),
+        },
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "driftglass-aggregator", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -150,6 +189,82 @@ fn access_token(command: &AccessTokenCommand) -> ExitCode {
         Err(error) => {
             say(&mut std::io::stderr(), &format!("error: {error}"));
             ExitCode::from(FAILED)
+        }
+    }
+}
+
+const fn overwrite(force: bool) -> Overwrite {
+    if force { Overwrite::Allowed } else { Overwrite::Refused }
+}
+
+fn back_up_into(config: &Config, file: &Path, force: bool, without_keys: bool) -> ExitCode {
+    let keys = if without_keys { Keys::Without } else { Keys::With };
+    let mut screen = Screen::default();
+    let made = back_up(config.data_dir(), file, keys, overwrite(force), now(), &mut |doing, done, total| {
+        screen.show(doing, done, total);
+    });
+    screen.clear();
+    ended(made.map(|_| {
+        let keys = match keys {
+            Keys::With => "it holds the keys of the fleet's authority: keep it as secret as this machine",
+            Keys::Without => "it holds no keys: keep the folders authority and identity elsewhere",
+        };
+        format!("{} backed up into {}; {keys}", config.data_dir().display(), file.display())
+    }))
+}
+
+fn restore_from(config: &Config, file: &Path, force: bool) -> ExitCode {
+    let mut screen = Screen::default();
+    let restored = restore(config.data_dir(), file, overwrite(force), now(), &mut |doing, done, total| {
+        screen.show(doing, done, total);
+    });
+    screen.clear();
+    ended(restored.map(|Restored { manifest, aside, void_tokens }| {
+        let made = u64::try_from(manifest.created_at_ms).unwrap_or(0);
+        let made = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_millis(made));
+        let mut text = format!("{} is as it was at {made} (release {})", config.data_dir().display(), manifest.release);
+        if let Some(aside) = aside {
+            text.push_str(&format!("; what was there is in {}", aside.display()));
+        }
+        if void_tokens > 0 {
+            text.push_str(&format!("; {void_tokens} tokens are void, make new ones"));
+        }
+        text
+    }))
+}
+
+fn ended(result: Result<String, BackupError>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            say(&mut std::io::stdout(), &text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("error: {error}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Shows progress on a line of the terminal that is written over; nothing where there is no terminal.
+#[derive(Default)]
+struct Screen {
+    shown: String,
+}
+
+impl Screen {
+    fn show(&mut self, doing: &str, done: u64, total: u64) {
+        let percent = (u128::from(done) * 100).checked_div(u128::from(total));
+        let line = percent.map_or_else(|| doing.to_owned(), |percent| format!("{doing}: {percent} %"));
+        if line != self.shown && std::io::stderr().is_terminal() {
+            drop(write!(std::io::stderr(), "\r\x1b[K{line}"));
+            self.shown = line;
+        }
+    }
+
+    fn clear(&self) {
+        if !self.shown.is_empty() {
+            drop(write!(std::io::stderr(), "\r\x1b[K"));
         }
     }
 }

@@ -72,6 +72,12 @@ pub enum Feature {
     DeviceNetwork = 29,
     /// How far the device's clock is ahead of the aggregator's.
     ClockOffset = 30,
+    /// How far the picture's parts lie from where the reference has them (root mean square), in percent of its width.
+    ViewDisplacement = 31,
+    /// By how much the camera is turned about its line of sight, against the reference; clockwise turns of the picture are positive.
+    ViewRotation = 32,
+    /// Share of the cells of a 64x36 grid that have shown something else than the reference for longer than it takes to pass by.
+    LastingChange = 33,
 }
 
 /// What a feature is measured on.
@@ -105,7 +111,7 @@ const fn spec(feature: Feature, name: &'static str, unit: &'static str, axis: Ax
 }
 
 /// Number of features in the catalogue.
-pub const COUNT: usize = 31;
+pub const COUNT: usize = 34;
 
 /// Every feature, in order of its wire number.
 pub const CATALOGUE: [Spec; COUNT] = [
@@ -140,6 +146,9 @@ pub const CATALOGUE: [Spec; COUNT] = [
     spec(Feature::DeviceTemperature, "device_temperature", "celsius", Axis::linear(-40, 120), 8),
     spec(Feature::DeviceNetwork, "device_network", "log2 byte/s", Axis::linear(0, 32), 16),
     spec(Feature::ClockOffset, "clock_offset", "second", Axis::linear(-32, 32), 4),
+    spec(Feature::ViewDisplacement, "view_displacement", "percent", Axis::linear(0, 32), 6),
+    spec(Feature::ViewRotation, "view_rotation", "degree", Axis::linear(-16, 16), 4),
+    spec(Feature::LastingChange, "lasting_change", "share", Axis::linear(0, 1), 10),
 ];
 
 const _: () = {

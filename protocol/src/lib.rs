@@ -11,6 +11,7 @@
 #![no_std]
 
 pub mod advisory;
+pub mod configuration;
 pub mod feature;
 pub mod id;
 pub mod identity;

@@ -7,7 +7,7 @@ pub const NAME_BYTES: usize = 63;
 /// Bins of every histogram; a power of two, so that 256, 128 and 64 nest.
 pub const BINS: usize = 256;
 /// Most features in one summary.
-pub const FEATURES: usize = 32;
+pub const FEATURES: usize = 34;
 /// Longest encoding of one histogram: how many bins (2 bytes), then a gap (1) and a count (5) for each.
 pub const HISTOGRAM_BYTES: usize = BINS * (1 + 5) + 2;
 /// Longest label of a model, in bytes.
@@ -39,6 +39,8 @@ pub const IN_FLIGHT: usize = 64;
 pub const CERTIFICATE_BYTES: usize = 4096;
 /// Authorities a device trusts at once: the one that issues, and the one before it.
 pub const AUTHORITIES: usize = 2;
+/// Longest configuration that the centre gives to a device, in bytes.
+pub const CONFIGURATION_BYTES: usize = 16 * 1024;
 /// Longest free text in a message (agent version, reason).
 pub const TEXT_BYTES: usize = 128;
 
@@ -50,4 +52,5 @@ const _: () = assert!(
 const _: () = assert!(BINS == 256, "a column of the count-min sketch is one byte and a row is a histogram");
 const _: () =
     assert!(LABEL_BYTES < 128 && LABELS < 128 && ADVISORIES < 128, "their lengths and numbers are one byte each");
+const _: () = assert!(CONFIGURATION_BYTES + 128 <= FRAME_BYTES, "a configuration fits one frame");
 const _: () = assert!((1 + AUTHORITIES) * CERTIFICATE_BYTES + 64 <= FRAME_BYTES, "an issued identity fits one frame");

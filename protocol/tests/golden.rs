@@ -6,6 +6,9 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests; a panic is the failure")]
 
 use driftglass_protocol::advisory::{Advisory, Detector, Level, Stream};
+use driftglass_protocol::configuration::{
+    ConfigurationId, ConfigurationOutcome, ConfigurationReport, DesiredConfiguration,
+};
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::{DeviceId, Name};
 use driftglass_protocol::identity::{Deny, DenyReason, Enrol, Issued, Renew, Secret};
@@ -239,4 +242,35 @@ fn the_messages_of_an_enrolment() {
     let length = refuse.write(&mut out).expect("fits");
     check("refuse-expired", &out[..length]);
     assert_eq!(Refuse::parse(parse_frame(&golden("refuse-expired")).expect("frame")), Ok(refuse));
+}
+
+#[test]
+fn configuration_messages() {
+    let id = |version, first: u8| {
+        let mut digest = [0; 32];
+        for (byte, value) in digest.iter_mut().zip(first..) {
+            *byte = value;
+        }
+        ConfigurationId { version, digest }
+    };
+    let mut out = [0; 256];
+    for (golden_name, text) in
+        [("desired-configuration", Some("[window]\nlength = \"2m\"\n")), ("desired-configuration-known", None)]
+    {
+        let desired = DesiredConfiguration { id: id(300, 1), text };
+        let length = desired.write(&mut out).expect("fits");
+        check(golden_name, &out[..length]);
+        let stored = golden(golden_name);
+        assert_eq!(DesiredConfiguration::parse(parse_frame(&stored).expect("frame")), Ok(desired));
+    }
+    for (number, outcome) in ConfigurationOutcome::ALL.into_iter().enumerate() {
+        let golden_name = format!("configuration-report-{}", outcome.name());
+        let detail = if outcome == ConfigurationOutcome::Refused { "no such camera" } else { "" };
+        let report =
+            ConfigurationReport { in_effect: id(299, 1), offered: id(300, 2), outcome, restart: number == 1, detail };
+        let length = report.write(&mut out).expect("fits");
+        check(&golden_name, &out[..length]);
+        let stored = golden(&golden_name);
+        assert_eq!(ConfigurationReport::parse(parse_frame(&stored).expect("frame")), Ok(report));
+    }
 }

@@ -105,6 +105,26 @@ impl Section {
         checked
     }
 
+    /// An array of so many numbers.
+    #[cfg(feature = "inference")]
+    pub(super) fn numbers<const N: usize, T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        faults: &mut Faults,
+        check: impl FnOnce([f64; N]) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let number =
+            |value: &Value| value.as_float().or_else(|| i32::try_from(value.as_integer()?).ok().map(f64::from));
+        let numbers = value.as_array().and_then(|values| values.iter().map(number).collect::<Option<Vec<_>>>());
+        let checked = numbers.and_then(|numbers| numbers.try_into().ok()).and_then(check);
+        if checked.is_none() {
+            faults.add(self.key(key), value.to_string(), format!("allowed: {allowed}"));
+        }
+        checked
+    }
+
     /// A list of texts, at least one, none with a NUL.
     pub(super) fn words(&mut self, key: &str, faults: &mut Faults) -> Option<Vec<String>> {
         let allowed = "a program and its arguments, each a text in quotes: [\"ffmpeg\", \"-i\", ...]";

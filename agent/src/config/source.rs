@@ -5,19 +5,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::Faults;
+#[cfg(feature = "inference")]
+use super::inference::{InferenceConfig, inference};
 use super::section::Section;
 use super::{EventTime, absolute, frame_rate};
 use crate::source::address::Address;
 use crate::source::{CommandLine, HTTP_SCHEMES, MAX_FILE_BYTES};
 use crate::window::FrameRate;
 
-const KINDS: &str = "\"directory\", \"snapshot\", \"mjpeg\", \"exec\", \"push\", \"rtsp\" or \"v4l2\"";
+const KINDS: &str = "\"directory\", \"snapshot\", \"mjpeg\", \"exec\", \"push\", \"inference\", \"rtsp\" or \"v4l2\"";
 const RTSP_SCHEMES: [(&str, u16); 1] = [("rtsp", 554)];
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_FRAME: usize = 4 << 20;
 /// 3840x2160 and some.
 const MAX_PIXELS: u64 = 9_000_000;
+/// Most bytes of a file in a folder unless said otherwise.
+const MAX_FILE: usize = 32 << 20;
 
 /// Where frames come from, and which of them count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +32,10 @@ pub struct SourceConfig {
     pub rate: Option<FrameRate>,
     /// How long a live source waits for a frame until something is called wrong.
     pub timeout: Duration,
-    /// Most bytes of a live source's frame.
+    /// Most bytes of a frame.
     pub max_frame: usize,
-    /// Most pixels of a live source's frame, as far as they take three bytes each; others may have fewer.
+    /// Most pixels of a frame, as far as they take three bytes each; others may have fewer. A JPEG from a folder that is measured strip by
+    /// strip takes none, and may have any number.
     pub max_pixels: u64,
 }
 
@@ -59,6 +64,9 @@ pub enum SourceKind {
     },
     /// Pictures brought over a socket of this machine.
     PushSocket(PathBuf),
+    /// What passes between a model server and its clients.
+    #[cfg(feature = "inference")]
+    Inference(Box<InferenceConfig>),
     /// A camera that speaks RTSP.
     Rtsp {
         /// Where it is.
@@ -73,6 +81,14 @@ pub enum SourceKind {
         /// Width and height asked for, in pixels; without them what the device is set to.
         size: Option<(u32, u32)>,
     },
+}
+
+impl SourceConfig {
+    /// Most memory for the pixels of a picture that has to be decoded in full, in bytes: RGB for all that are allowed.
+    #[must_use]
+    pub const fn max_memory(&self) -> u64 {
+        self.max_pixels.saturating_mul(3)
+    }
 }
 
 /// A camera asked over HTTP.
@@ -91,6 +107,7 @@ enum Kind {
     Mjpeg,
     Exec,
     Push,
+    Inference,
     Rtsp,
     V4l2,
 }
@@ -107,7 +124,7 @@ fn kind(text: &str) -> Result<Kind, String> {
         "push" => Ok(Kind::Push),
         "rtsp" => built(cfg!(feature = "rtsp"), Kind::Rtsp, "; the kind \"exec\" with ffmpeg does it"),
         "v4l2" => built(cfg!(feature = "v4l2"), Kind::V4l2, "; the kind \"exec\" with ffmpeg does it"),
-        "inference" => Err(format!("the kind \"{text}\" is not available in this release")),
+        "inference" => built(cfg!(feature = "inference"), Kind::Inference, ""),
         _ => Err(String::new()),
     }
 }
@@ -126,20 +143,18 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             "arrival" => Ok(EventTime::Arrival),
             _ => Err(String::new()),
         });
+        let (max_frame, max_pixels) = limits(section, MAX_FILE, faults);
         let kind = SourceKind::Directory { path: path?, time: time.unwrap_or_default() };
-        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame: MAX_FRAME, max_pixels: MAX_PIXELS });
+        return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame, max_pixels });
     }
     let timeout = section.optional("timeout", "a duration from 1s to 1h, such as \"10s\"", faults, timeout);
-    let max_frame = section
-        .optional("max_frame", "a size from 64KiB to 32MiB, such as \"4MiB\"", faults, max_frame)
-        .unwrap_or(MAX_FRAME);
-    let max_pixels = section.number("max_pixels", "a whole number from 10000 to 67108864", faults, max_pixels);
+    let (max_frame, max_pixels) = limits(section, MAX_FRAME, faults);
     let mut config = SourceConfig {
         kind: SourceKind::PushSocket(PathBuf::new()),
         rate,
-        timeout: timeout.unwrap_or(if let Kind::Push = kind { PUSH_TIMEOUT } else { TIMEOUT }),
+        timeout: timeout.unwrap_or(if let Kind::Push | Kind::Inference = kind { PUSH_TIMEOUT } else { TIMEOUT }),
         max_frame,
-        max_pixels: max_pixels.unwrap_or(MAX_PIXELS),
+        max_pixels,
     };
     config.kind = match kind {
         Kind::Snapshot => {
@@ -153,6 +168,13 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             CommandLine { program, arguments: words }
         })?),
         Kind::Push => push(section, faults)?,
+        #[cfg(feature = "inference")]
+        Kind::Inference => {
+            let inference = inference(section, faults)?;
+            // A picture is a part of a body.
+            config.max_frame = inference.max_body;
+            SourceKind::Inference(Box::new(inference))
+        }
         Kind::Rtsp => {
             let udp = section.optional("transport", "\"tcp\" or \"udp\"", faults, |text| match text {
                 "tcp" => Ok(false),
@@ -164,6 +186,9 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
             });
             SourceKind::Rtsp { address: address?, udp: udp.unwrap_or_default() }
         }
+        // Refused already where this program was built without it.
+        #[cfg(not(feature = "inference"))]
+        Kind::Inference => return None,
         Kind::Directory | Kind::V4l2 => {
             let size = section.optional("size", "WIDTHxHEIGHT from 8x8 to 8192x8192", faults, size);
             let device = section.required("device", "an absolute path, such as \"/dev/video0\"", faults, absolute);
@@ -171,6 +196,13 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
         }
     };
     Some(config)
+}
+
+/// Most bytes and most pixels of a picture.
+fn limits(section: &mut Section, default_frame: usize, faults: &mut Faults) -> (usize, u64) {
+    let frame = section.optional("max_frame", "a size from 64KiB to 32MiB, such as \"4MiB\"", faults, max_frame);
+    let pixels = section.number("max_pixels", "a whole number from 10000 to 67108864", faults, max_pixels);
+    (frame.unwrap_or(default_frame), pixels.unwrap_or(MAX_PIXELS))
 }
 
 fn http(section: &mut Section, faults: &mut Faults) -> Option<HttpSource> {
@@ -242,6 +274,8 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 pub(super) fn conflicts<'c>(sources: impl Iterator<Item = (String, &'c SourceConfig)>, faults: &mut Faults) {
     let mut listening: Vec<(SocketAddr, Option<PathBuf>)> = Vec::new();
     let mut sockets: Vec<&PathBuf> = Vec::new();
+    #[cfg(feature = "inference")]
+    let mut proxies = super::inference::Conflicts::default();
     for (key, source) in sources {
         match &source.kind {
             SourceKind::PushHttp { listen, token_file } => match listening.iter().find(|(known, _)| known == listen) {
@@ -265,6 +299,8 @@ pub(super) fn conflicts<'c>(sources: impl Iterator<Item = (String, &'c SourceCon
                 }
                 sockets.push(path);
             }
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(inference) => proxies.add(&key, inference, faults),
             _ => {}
         }
     }
@@ -297,6 +333,7 @@ mod tests {
             "kind = \"push\", listen = \"127.0.0.1:9\"",
             "kind = \"push\", listen = \"[::]:9\", token_file = \"/t\"",
             "kind = \"push\", socket = \"/run/c.sock\"",
+            "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"127.0.0.1:8000\"",
         ])
         .unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(sources[0].rate, FrameRate::from_millihertz(1_000), "somebody has to say how often");
@@ -310,6 +347,7 @@ mod tests {
         assert_eq!((&sources[2].kind, sources[2].rate), (&SourceKind::Exec(command), None));
         assert_eq!(sources[3].timeout, PUSH_TIMEOUT);
         assert_eq!(sources[6].kind, SourceKind::PushSocket("/run/c.sock".into()));
+        assert_eq!((sources[7].timeout, sources[7].max_frame), (PUSH_TIMEOUT, 8 << 20));
     }
 
     #[test]
@@ -330,7 +368,33 @@ mod tests {
             ("kind = \"push\", listen = \"0.0.0.0:9\"", "set token_file"),
             ("kind = \"push\", listen = \"127.0.0.1:9\", socket = \"/x\"", "a socket has neither"),
             ("kind = \"push\", socket = \"/x\", token_file = \"/t\"", "a socket has neither"),
-            ("kind = \"inference\"", "not available in this release"),
+            ("kind = \"inference\", upstream = \"h:1\"", "camera[0].source.listen: is missing"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\"", "camera[0].source.upstream: is missing"),
+            ("kind = \"inference\", listen = \"0.0.0.0:8\", upstream = \"h:1\"", "allow_remote = true"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h\"", "the port is missing"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", max_body = \"1GiB\"",
+                "from 64KiB to 64MiB",
+            ),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", mean = [1, 2]", "three numbers"),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", std = [1, 2, 0]", "three numbers"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", image = \"/x\"",
+                "the name of a tensor",
+            ),
+            ("kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", remember = 0.5", "a whole number"),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", outcomes = \"127.0.0.1:8\"",
+                "an address of its own",
+            ),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", api = \"json\", path = \"/p\"",
+                "source.scores: is missing",
+            ),
+            (
+                "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"h:1\", api = \"json\", path = \"/p\", scores = \"x\"",
+                "a JSON Pointer",
+            ),
             ("kind = \"webcam\"", "\"snapshot\""),
         ] {
             let faults = resolve(&[source]).expect_err(source);

@@ -1,13 +1,17 @@
 //! Encoded pictures to measurements: what cameras send strip by strip, everything else by way of full pixels.
 //!
-//! Must hold: nothing that arrives can panic, allocate beyond the limits, or pass for a picture when it is half of one. Buffers
-//! are kept from frame to frame.
+//! Pixels that were never encoded come as the binary forms of Netpbm with eight bits (P5 grey, P6 RGB), without comments.
+//!
+//! Must hold: nothing that arrives can panic, allocate beyond the limits, or pass for a picture when it is half of one; what a picture
+//! needs is known from its header, and refused by it. Buffers are kept from frame to frame, large ones are given back.
 //!
 //! Deliberately absent: animation, orientation tags (the picture is measured as the sensor delivered it), colour profiles.
 
 mod dct;
 mod entropy;
 mod jpeg_check;
+mod netpbm;
+mod weight;
 
 use std::io::Cursor;
 
@@ -15,6 +19,7 @@ use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, Limits};
 use thiserror::Error;
+pub(crate) use weight::decoded_bytes;
 
 use crate::decode::jpeg_error::JpegError;
 use crate::decode::jpeg_header::is_jpeg;
@@ -23,8 +28,10 @@ use crate::feature::{Measurements, Measurer};
 use crate::frame::{Block, BlockRow, FrameError, FrameFacts, MAX_SIDE, PictureSize, Steps};
 use dct::Transform;
 
-/// Most memory for the pixels of one picture, in bytes: the largest picture in 8-bit RGB.
-const MAX_ALLOCATION: u64 = MAX_SIDE as u64 * MAX_SIDE as u64 * 3;
+/// Most memory for the pixels of one picture that anybody can allow, in bytes: the largest picture in 8-bit RGB.
+pub const MAX_MEMORY: u64 = MAX_SIDE as u64 * MAX_SIDE as u64 * 3;
+/// Most memory that is kept for the next picture, in bytes: 1080p in 8-bit RGB.
+const KEPT: usize = 1920 * 1080 * 3;
 
 /// Why bytes did not become measurements.
 #[derive(Debug, Error)]
@@ -45,6 +52,14 @@ pub enum DecodeError {
         width: u32,
         /// Announced height.
         height: u32,
+    },
+    /// The picture would take more memory to decode than is allowed; nothing was allocated for it.
+    #[error("the picture takes {needed} bytes to decode, more than the {allowed} allowed")]
+    TooHeavy {
+        /// Bytes for its pixels, and its coefficients where those are needed together.
+        needed: u64,
+        /// Bytes allowed.
+        allowed: u64,
     },
     /// The picture is smaller than one 8x8 block.
     #[error("the picture has {width}x{height} pixels, less than one block of 8x8")]
@@ -67,7 +82,7 @@ pub enum DecodeError {
     #[error("the picture cannot be decoded")]
     Undecodable(#[source] ImageError),
     /// Pixels handed in do not have the length their size asks for.
-    #[error("{got} bytes of RGB for {width}x{height} pixels")]
+    #[error("{got} bytes for {width}x{height} pixels")]
     PixelCount {
         /// Width in pixels.
         width: u32,
@@ -79,6 +94,17 @@ pub enum DecodeError {
     /// A row did not fit its picture.
     #[error("rows do not fit the picture")]
     Rows(#[source] FrameError),
+}
+
+impl DecodeError {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } | Self::TooHeavy { .. } => "too_many_pixels",
+            _ => "undecodable",
+        }
+    }
 }
 
 impl From<FrameError> for DecodeError {
@@ -131,6 +157,15 @@ impl Layout {
     }
 }
 
+/// Pixels that were never encoded.
+#[derive(Debug)]
+struct Raw<'a> {
+    width: u32,
+    height: u32,
+    layout: Layout,
+    pixels: &'a [u8],
+}
+
 impl Decoder {
     /// A decoder without buffers yet.
     #[must_use]
@@ -138,34 +173,48 @@ impl Decoder {
         Self { strips: Box::new(StripDecoder::new()), pixels: Vec::new(), strip: Strip::default() }
     }
 
-    /// Measures an encoded picture.
+    /// Measures an encoded picture, whatever memory it takes up to [`MAX_MEMORY`].
     ///
     /// # Errors
-    /// One variant of [`DecodeError`] per cause. Sizes beyond the limit are refused before anything is allocated for them.
+    /// As [`Self::measure_within`].
     pub fn measure(&mut self, bytes: &[u8]) -> Result<Measurements, DecodeError> {
+        self.measure_within(bytes, MAX_MEMORY)
+    }
+
+    /// Measures an encoded picture that may take so many bytes to decode, never more than [`MAX_MEMORY`]. A JPEG that is measured strip
+    /// by strip takes none, whatever its size.
+    ///
+    /// # Errors
+    /// One variant of [`DecodeError`] per cause. What is beyond a limit is refused before anything is allocated for it.
+    pub fn measure_within(&mut self, bytes: &[u8], memory: u64) -> Result<Measurements, DecodeError> {
         if bytes.is_empty() {
             return Err(DecodeError::Empty);
         }
+        if let Some(raw) = netpbm::parse(bytes) {
+            return self.measure_raw(&raw);
+        }
         if !is_jpeg(bytes) {
-            return self.measure_png(bytes);
+            return self.measure_png(bytes, memory);
         }
         match self.strips.measure(bytes)? {
             Some(measurements) => Ok(measurements),
-            None => self.measure_jpeg_in_full(bytes),
+            None => self.measure_jpeg_in_full(bytes, memory),
         }
     }
 
-    fn measure_jpeg_in_full(&mut self, bytes: &[u8]) -> Result<Measurements, DecodeError> {
+    fn measure_jpeg_in_full(&mut self, bytes: &[u8], memory: u64) -> Result<Measurements, DecodeError> {
+        // What is not all there is refused as that, however large it says it is.
         let header = jpeg_check::parse(bytes)?;
+        let limits = limits(bytes, memory)?;
         let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(undecodable)?;
-        let layout = self.read(decoder, header.size)?;
+        let layout = self.read(decoder, header.size, limits)?;
         let quantisation_sum = header.luma_table.map(|table| table.iter().map(|&step| u32::from(step)).sum());
         let facts = FrameFacts { encoded_bytes: encoded_bytes(bytes), quantisation_sum, steps: None };
         self.strip.transform.set_table(header.luma_table.as_ref());
-        measure_pixels(&mut self.strip, header.size, &self.pixels, layout, facts)
+        self.measure_and_give_back(header.size, layout, facts)
     }
 
-    fn measure_png(&mut self, bytes: &[u8]) -> Result<Measurements, DecodeError> {
+    fn measure_png(&mut self, bytes: &[u8], memory: u64) -> Result<Measurements, DecodeError> {
         if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             let mut first = [0; 4];
             for (slot, &byte) in first.iter_mut().zip(bytes) {
@@ -173,13 +222,30 @@ impl Decoder {
             }
             return Err(DecodeError::NotAnImage { first });
         }
-        let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(undecodable)?;
+        if let Some((width, height)) = weight::png_size(bytes) {
+            PictureSize::new(width, height)?;
+        }
+        let limits = limits(bytes, memory)?;
+        let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits.clone()).map_err(undecodable)?;
         let (width, height) = decoder.dimensions();
         let size = PictureSize::new(width, height)?;
-        let layout = self.read(decoder, size)?;
+        let layout = self.read(decoder, size, limits)?;
         let facts = FrameFacts { encoded_bytes: encoded_bytes(bytes), ..FrameFacts::default() };
         self.strip.transform.set_table(None);
-        measure_pixels(&mut self.strip, size, &self.pixels, layout, facts)
+        self.measure_and_give_back(size, layout, facts)
+    }
+
+    fn measure_and_give_back(
+        &mut self,
+        size: PictureSize,
+        layout: Layout,
+        facts: FrameFacts,
+    ) -> Result<Measurements, DecodeError> {
+        let measured = measure_pixels(&mut self.strip, size, &self.pixels, layout, facts);
+        if self.pixels.capacity() > KEPT {
+            self.pixels = Vec::new();
+        }
+        measured
     }
 
     /// Measures pixels that were never encoded: rows of red, green, blue from the top left.
@@ -187,17 +253,27 @@ impl Decoder {
     /// # Errors
     /// [`DecodeError::PixelCount`], [`DecodeError::TooSmall`] or [`DecodeError::TooLarge`].
     pub fn measure_rgb(&mut self, width: u32, height: u32, rgb: &[u8]) -> Result<Measurements, DecodeError> {
+        self.measure_raw(&Raw { width, height, layout: Layout::Rgb, pixels: rgb })
+    }
+
+    fn measure_raw(&mut self, raw: &Raw<'_>) -> Result<Measurements, DecodeError> {
+        let &Raw { width, height, layout, pixels } = raw;
         let size = PictureSize::new(width, height)?;
-        if rgb.len() != width as usize * height as usize * 3 {
-            return Err(DecodeError::PixelCount { width, height, got: rgb.len() });
+        if pixels.len() != width as usize * height as usize * layout.bytes() {
+            return Err(DecodeError::PixelCount { width, height, got: pixels.len() });
         }
         self.strip.transform.set_table(None);
-        measure_pixels(&mut self.strip, size, rgb, Layout::Rgb, FrameFacts::default())
+        measure_pixels(&mut self.strip, size, pixels, layout, FrameFacts::default())
     }
 
     /// Reads all pixels into the buffer, as 8-bit grey or RGB.
-    fn read(&mut self, mut decoder: impl ImageDecoder, size: PictureSize) -> Result<Layout, DecodeError> {
-        decoder.set_limits(limits()).map_err(undecodable)?;
+    fn read(
+        &mut self,
+        mut decoder: impl ImageDecoder,
+        size: PictureSize,
+        limits: Limits,
+    ) -> Result<Layout, DecodeError> {
+        decoder.set_limits(limits).map_err(undecodable)?;
         if decoder.dimensions() != (size.width(), size.height()) {
             return Err(DecodeError::Corrupt { what: "two different sizes" });
         }
@@ -220,12 +296,18 @@ fn encoded_bytes(bytes: &[u8]) -> Option<u32> {
     Some(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
 }
 
-fn limits() -> Limits {
+/// What the library may take for this picture, once it is known that the picture can do with it.
+fn limits(bytes: &[u8], memory: u64) -> Result<Limits, DecodeError> {
+    let allowed = memory.min(MAX_MEMORY);
+    let needed = decoded_bytes(bytes);
+    if needed > allowed {
+        return Err(DecodeError::TooHeavy { needed, allowed });
+    }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_ALLOCATION);
-    limits
+    limits.max_alloc = Some(allowed);
+    Ok(limits)
 }
 
 fn undecodable(error: ImageError) -> DecodeError {

@@ -5,6 +5,8 @@
 //! oldest bucket is forgotten, as if it had been cut off: with the default of 5 buckets a row the window then spans at least
 //! 5·2¹⁵ = 163,840 values of the newest past. Until then the answers are those of an unbounded window.
 
+use serde::{Deserialize, Serialize};
+
 use super::{NotFinite, SettingError, State, finite, require};
 
 /// Rows of buckets, of 1 to 2¹⁵ values.
@@ -13,7 +15,7 @@ pub const MAX_ROWS: usize = 16;
 pub const MAX_BUCKETS: usize = 8;
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdwinSettings {
     /// Probability of a false drift at one look.
     pub delta: f64,
@@ -34,7 +36,7 @@ impl Default for AdwinSettings {
 }
 
 /// Sum and sum of squared deviations of 2ⁱ neighbouring values.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bucket {
     total: f64,
     squares: f64,
@@ -44,7 +46,7 @@ struct Bucket {
 type Row = heapless::Vec<Bucket, { MAX_BUCKETS + 1 }>;
 
 /// Watches a stream of numbers. It knows no warning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Adwin {
     settings: AdwinSettings,
     rows: heapless::Vec<Row, MAX_ROWS>,
@@ -83,6 +85,20 @@ impl Adwin {
     #[must_use]
     pub fn mean(&self) -> f64 {
         if self.width > 0.0 { self.total / self.width } else { 0.0 }
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "whole numbers far below 2⁵³")]
+    #[must_use]
+    pub fn is_sound(&self, settings: AdwinSettings) -> bool {
+        self.settings == settings
+            && self.looks < settings.clock
+            && [self.total, self.squares].into_iter().all(f64::is_finite)
+            && self.rows.last().is_none_or(|row| !row.is_empty())
+            && self.rows.iter().all(|row| row.len() <= settings.max_buckets)
+            && self.rows.iter().flatten().all(|bucket| bucket.total.is_finite() && bucket.squares.is_finite())
+            && self.rows.iter().enumerate().map(|(index, row)| row_size(index) * row.len() as f64).sum::<f64>()
+                == self.width
     }
 
     /// Takes in the next value.

@@ -1,11 +1,13 @@
 //! DDM, the drift detection method (Gama, Medas, Castillo, Rodrigues 2004): the error rate and its standard deviation against
 //! their smallest sum so far.
 
+use serde::{Deserialize, Serialize};
+
 use super::mean::Mean;
 use super::{SettingError, State, require};
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DdmSettings {
     /// Values before anything is said.
     pub warm_start: u32,
@@ -22,14 +24,14 @@ impl Default for DdmSettings {
 }
 
 /// Where p + s was smallest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Minimum {
     rate: f64,
     deviation: f64,
 }
 
 /// Watches a stream of errors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ddm {
     settings: DdmSettings,
     errors: Mean,
@@ -46,6 +48,14 @@ impl Ddm {
         require(settings.warning_threshold.is_finite(), "warning_threshold", "a finite number")?;
         require(settings.drift_threshold.is_finite(), "drift_threshold", "a finite number")?;
         Ok(Self { settings, errors: Mean::default(), minimum: None, state: State::Stable })
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self, settings: DdmSettings) -> bool {
+        self.settings == settings
+            && self.errors.is_sound()
+            && self.minimum.is_none_or(|least| least.rate.is_finite() && least.deviation.is_finite())
     }
 
     /// Takes in whether the next answer was wrong.

@@ -1,11 +1,13 @@
 //! EDDM, the early drift detection method (Baena-García and others 2006): the distance between errors, which shrinks early in a
 //! gradual drift. Many false alarms; never on unless asked for.
 
+use serde::{Deserialize, Serialize};
+
 use super::mean::Variance;
 use super::{SettingError, State, require};
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EddmSettings {
     /// Values, and errors, before anything is said.
     pub warm_start: u32,
@@ -22,7 +24,7 @@ impl Default for EddmSettings {
 }
 
 /// Watches a stream of errors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Eddm {
     settings: EddmSettings,
     distances: Variance,
@@ -48,6 +50,17 @@ impl Eddm {
     fn fresh(settings: EddmSettings) -> Self {
         let distances = Variance::default();
         Self { settings, distances, count: 0, errors: 0, last_error: 0, largest: None, state: State::Stable }
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self, settings: EddmSettings) -> bool {
+        self.settings == settings
+            && self.distances.is_sound()
+            && self.count < 1 << 53
+            && self.last_error <= self.count
+            && self.errors <= self.count
+            && self.largest.is_none_or(f64::is_finite)
     }
 
     /// Takes in whether the next answer was wrong. Only an error can change what it says: until the next one a warning stays.

@@ -1,11 +1,13 @@
 //! `HDDM_A` (Frías-Blanco and others 2015): the mean of everything against the mean up to the point where it was surely lowest (or
 //! highest), by Hoeffding's inequality.
 
+use serde::{Deserialize, Serialize};
+
 use super::mean::Mean;
 use super::{SettingError, State, require};
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HddmSettings {
     /// Probability of a false drift at one cut.
     pub drift_confidence: f64,
@@ -22,7 +24,7 @@ impl Default for HddmSettings {
 }
 
 /// Watches a stream of errors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hddm {
     settings: HddmSettings,
     all: Mean,
@@ -46,6 +48,12 @@ impl Hddm {
     fn fresh(settings: HddmSettings) -> Self {
         let none = Mean::default();
         Self { settings, all: none, lowest: none, highest: none, state: State::Stable }
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self, settings: HddmSettings) -> bool {
+        self.settings == settings && [self.all, self.lowest, self.highest].into_iter().all(Mean::is_sound)
     }
 
     /// Takes in whether the next answer was wrong.

@@ -5,6 +5,7 @@
 //! language's own generator.
 
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::{NotFinite, SettingError, State, finite, require};
 use crate::ring::Ring;
@@ -13,7 +14,7 @@ use crate::ring::Ring;
 const LEAST_DISTANCE: f64 = 0.1;
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KswinSettings {
     /// Probability of a false drift at one value.
     pub alpha: f64,
@@ -38,7 +39,7 @@ pub trait Draw {
 }
 
 /// Watches a stream of numbers through a window of at most `N`. It knows no warning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kswin<const N: usize> {
     settings: KswinSettings,
     window: Ring<N>,
@@ -64,6 +65,15 @@ impl<const N: usize> Kswin<N> {
     #[must_use]
     pub const fn p(&self) -> Option<f64> {
         self.p
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self, settings: KswinSettings) -> bool {
+        self.settings == settings
+            && self.window.limit() == settings.window_size
+            && self.window.len() <= settings.window_size
+            && self.window.iter().all(f64::is_finite)
     }
 
     /// Takes in the next value.

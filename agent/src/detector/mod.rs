@@ -5,7 +5,8 @@
 //! autocorrelated values dozens). What they say is advice; the promise about false alerts does not rest on it.
 //!
 //! Must hold: after a drift the next value begins anew, as in river 0.26, whose answers these reproduce; a value that is no number
-//! is refused and changes nothing.
+//! is refused and changes nothing. A detector that was read back from bytes is used only where it `is_sound`: nothing it holds can then
+//! make it panic or loop.
 //!
 //! Deliberately absent: randomness (the positions that KSWIN draws are handed in) and thinning (whoever feeds them does it).
 
@@ -17,6 +18,7 @@ mod kswin;
 mod mean;
 mod page_hinkley;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use adwin::{Adwin, AdwinSettings, MAX_BUCKETS, MAX_ROWS};
@@ -27,7 +29,7 @@ pub use kswin::{Draw, Kswin, KswinSettings};
 pub use page_hinkley::{Direction, PageHinkley, PageHinkleySettings};
 
 /// What a detector says after a value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// No change.
     #[default]

@@ -1,10 +1,12 @@
 //! Page-Hinkley (Page 1954, Hinkley 1970): a forgetful cumulative sum of deviations from the mean against its extremes.
 
+use serde::{Deserialize, Serialize};
+
 use super::mean::Mean;
 use super::{NotFinite, SettingError, State, finite, require};
 
 /// Which changes of the mean count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// A rise.
     Up,
@@ -16,7 +18,7 @@ pub enum Direction {
 }
 
 /// How sensitive it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageHinkleySettings {
     /// Values before anything is said.
     pub min_instances: u32,
@@ -37,7 +39,7 @@ impl Default for PageHinkleySettings {
 }
 
 /// Watches a stream of numbers. It knows no warning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PageHinkley {
     settings: PageHinkleySettings,
     mean: Mean,
@@ -64,6 +66,15 @@ impl PageHinkley {
         // The highest sum begins at -1 and not at -∞, as in river; it matters for the first values only.
         let (rising, lowest, falling, highest) = (0.0, f64::INFINITY, 0.0, -1.0);
         Self { settings, mean: Mean::default(), rising, lowest, falling, highest, state: State::Stable }
+    }
+
+    /// Whether this is a state that these settings can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self, settings: PageHinkleySettings) -> bool {
+        self.settings == settings
+            && self.mean.is_sound()
+            // The lowest begins at infinity.
+            && ![self.rising, self.lowest, self.falling, self.highest].into_iter().any(f64::is_nan)
     }
 
     /// Takes in the next value.

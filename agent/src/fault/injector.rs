@@ -7,7 +7,7 @@ use image::RgbImage;
 use super::codec;
 use super::kind::{Kind, Severity};
 use super::random::Random;
-use super::view::{View, Window};
+use super::view::{self, View, Window};
 use super::{optics, sensor};
 
 /// A frozen camera that is not frozen for good repeats some of every twelve frames.
@@ -59,12 +59,14 @@ impl Injector {
         self.seed
     }
 
-    /// What the camera shows without the fault, to compare with: the picture, and for [`Kind::Moved`] its middle 70 %
+    /// What the camera shows without the fault, to compare with: the picture, and for the kinds that move the view its middle 70 %
     /// ([`Window::CENTRE`]) drawn at the size of the picture.
     #[must_use]
     pub fn clear_view(&self, picture: &RgbImage) -> RgbImage {
         match self.kind {
-            Kind::Moved => View::plain(Window::CENTRE).show(picture, picture.width(), picture.height()),
+            Kind::Moved | Kind::Turned | Kind::Zoomed => {
+                View::plain(Window::CENTRE).show(picture, picture.width(), picture.height())
+            }
             _ => picture.clone(),
         }
     }
@@ -113,6 +115,9 @@ impl Injector {
             Kind::Infrared => sensor::infrared(picture, severity, frame),
             Kind::Noise => sensor::noise(picture, severity, frame),
             Kind::Moved => View::plain(self.aim(Window::CENTRE)).show(picture, picture.width(), picture.height()),
+            Kind::Turned => view::turned(picture, run.sign() * severity.pick([0.0, 0.6, 1.8, 3.5, 6.0, 10.0]), 1.0),
+            Kind::Zoomed => view::turned(picture, 0.0, severity.pick([1.0, 1.03, 1.08, 1.18, 1.4, 1.8])),
+            Kind::Occluded => optics::occluded(picture, severity, run),
             Kind::Compression => self.recompress(picture),
             Kind::Frozen => self.freeze(picture),
         }
@@ -211,7 +216,7 @@ mod tests {
             let clear = Injector::new(kind, Severity::NONE, 7).clear_view(&picture);
             assert_eq!(faulted(kind, 0.0, &picture), clear, "{kind}");
             assert_eq!(clear.dimensions(), picture.dimensions());
-            if kind != Kind::Moved {
+            if !matches!(kind, Kind::Moved | Kind::Turned | Kind::Zoomed) {
                 assert_eq!(clear, picture, "{kind}");
             }
             // A frozen camera shows its first frame live. A film over the lens and a darker cover change different things.

@@ -18,6 +18,12 @@ pub enum Kind {
     Frozen,
     /// The camera looks elsewhere.
     Moved,
+    /// The camera has turned about its line of sight.
+    Turned,
+    /// The lens shows a smaller part of the scene, larger.
+    Zoomed,
+    /// An object close to the lens hides a part of the view.
+    Occluded,
     /// The sensor or its amplifier adds noise.
     Noise,
     /// Fog before the camera or on its window.
@@ -48,12 +54,15 @@ fn known() -> String {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Defocus,
         Self::Covered,
         Self::Dark,
         Self::Frozen,
         Self::Moved,
+        Self::Turned,
+        Self::Zoomed,
+        Self::Occluded,
         Self::Noise,
         Self::Fogged,
         Self::Dirty,
@@ -72,6 +81,9 @@ impl Kind {
             Self::Dark => "dark",
             Self::Frozen => "frozen",
             Self::Moved => "moved",
+            Self::Turned => "turned",
+            Self::Zoomed => "zoomed",
+            Self::Occluded => "occluded",
             Self::Noise => "noise",
             Self::Fogged => "fogged",
             Self::Dirty => "dirty",

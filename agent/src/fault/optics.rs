@@ -81,6 +81,33 @@ pub(super) fn dirty(picture: &RgbImage, severity: Severity, run: &mut Random) ->
     light.to_picture()
 }
 
+/// An object close to the lens, out of focus and of little texture, hides the picture from one side.
+pub(super) fn occluded(picture: &RgbImage, severity: Severity, run: &mut Random) -> RgbImage {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let side = run.below(4);
+    let base: [f32; 3] = std::array::from_fn(|_| 30.0 + 80.0 * run.unit());
+    let hidden = severity.pick([0.0, 0.12, 0.25, 0.4, 0.6, 0.85]);
+    let cloud = Plane::cloud(run, width, height, 3);
+    let mut picture = picture.clone();
+    for (index, (pixel, cloud)) in picture.chunks_exact_mut(3).zip(&cloud.values).enumerate() {
+        let (x, y) = ((index % width) as f32, (index / width) as f32);
+        let (across, down) = (x / width as f32, y / height as f32);
+        let (depth, along) = match side {
+            0 => (across, y),
+            1 => (1.0 - across, y),
+            2 => (down, x),
+            _ => (1.0 - down, x),
+        };
+        let edge = depth + 0.05 * (along / (0.13 * width as f32)).sin();
+        let share = ((hidden - edge) / 0.04 + 0.5).clamp(0.0, 1.0);
+        for (level, base) in pixel.iter_mut().zip(base) {
+            let object = base * (0.75 + 0.5 * cloud);
+            *level = (f32::from(*level) * (1.0 - share) + object * share + 0.5).clamp(0.0, 255.0) as u8;
+        }
+    }
+    picture
+}
+
 const MOST_SPECKS: usize = 60;
 
 fn stains(width: usize, height: usize, severity: Severity, run: &mut Random) -> Plane {

@@ -4,6 +4,7 @@ use driftglass_protocol::feature::{Feature, FeatureValues};
 
 use super::Measurements;
 use super::change::Plane;
+use super::lasting::Lasting;
 use super::reference::{Reference, ReferenceLearner};
 
 /// Frames the reference is the mean of.
@@ -24,6 +25,7 @@ pub struct CameraState {
     pub(super) knowledge: Knowledge,
     pub(super) other_size: u8,
     previous: Option<Plane>,
+    lasting: Lasting,
 }
 
 /// How far the reference is.
@@ -56,7 +58,7 @@ impl CameraState {
     }
 
     pub(super) const fn from_knowledge(knowledge: Knowledge) -> Self {
-        Self { knowledge, other_size: 0, previous: None }
+        Self { knowledge, other_size: 0, previous: None, lasting: Lasting::new() }
     }
 
     /// The reference; `None` while it is being learned.
@@ -78,8 +80,13 @@ impl CameraState {
             Some(previous) => previous.clone_from(&frame.plane),
             none => *none = Some(frame.plane.clone()),
         }
-        if let Some(reference) = self.reference() {
+        if let Knowledge::Learned(reference) | Knowledge::Pinned(reference) = &self.knowledge {
             reference.compare(frame, &mut values);
+            if let Some(codes) = reference.comparable(frame)
+                && let Some(changed) = self.lasting.observe(codes, &reference.codes)
+            {
+                values.set(Feature::LastingChange, changed);
+            }
         }
         self.remember(frame);
         values
@@ -96,13 +103,16 @@ impl CameraState {
             if self.other_size >= RESTART_FRAMES {
                 self.other_size = 0;
                 self.knowledge = Knowledge::Learning(ReferenceLearner::new());
+                self.lasting = Lasting::new();
             }
             return;
         }
         self.other_size = 0;
         if let Knowledge::Learning(learner) = &mut self.knowledge {
             learner.learn(frame);
-            if let Some(reference) = learner.reference().filter(|_| learner.frames() >= REFERENCE_FRAMES) {
+            if learner.frames() >= REFERENCE_FRAMES
+                && let Some(reference) = learner.reference()
+            {
                 self.knowledge = Knowledge::Learned(reference);
             }
         }
@@ -135,6 +145,7 @@ mod tests {
     }
 
     const COMPARING: [Feature; 3] = [Feature::ReferenceCorrelation, Feature::HashDistance, Feature::TileLoss];
+    const LEARNED_BYTES: usize = 10 + 2 * (576 + 272) + 4 * 144 + 16 * 36;
 
     fn learned() -> CameraState {
         let mut state = CameraState::new();
@@ -246,7 +257,7 @@ mod tests {
         fn arbitrary_bytes_never_panic_and_what_is_read_is_written_alike(
             header in prop::array::uniform10(0_u8..6),
             fill in any::<u8>(),
-            length in prop::sample::select(std::vec![0, 9, 10, 2282, STATE_BYTES]),
+            length in prop::sample::select(std::vec![0, 9, 10, LEARNED_BYTES, STATE_BYTES]),
         ) {
             let mut input = std::vec![fill; length];
             for (slot, byte) in input.iter_mut().zip(header) {

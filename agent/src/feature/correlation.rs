@@ -25,22 +25,38 @@ const LEAST_SQUARE: i64 = 1 << (2 * (CELL_BITS - 3));
 
 type Cells = [[i64; WIDE]; HIGH];
 
-/// Zero-mean normalised cross-correlation of both thumbnails after local contrast normalisation, −1..=1; `None` where the
-/// reference has no structure, 0 where only the frame has none.
-pub(super) fn correlation(reference: &Thumbnail, frame: &Thumbnail) -> Option<Fixed> {
-    let (reference, frame) = (normalised(reference), normalised(frame));
-    let (mut product, mut reference_square, mut frame_square) = (0_i64, 0_i64, 0_i64);
-    for (&r, &f) in reference.iter().flatten().zip(frame.iter().flatten()) {
-        product += r * f;
-        reference_square += r * r;
-        frame_square += f * f;
+/// What a reference thumbnail shows, in the form that frames are held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// Q.10.
+    cells: [[i32; WIDE]; HIGH],
+    /// Sum of their squares.
+    square: i64,
+}
+
+impl View {
+    pub(super) fn of(thumbnail: &Thumbnail) -> Self {
+        let cells = normalised(thumbnail);
+        let square = cells.iter().flatten().map(|cell| cell * cell).sum();
+        // A cell is at most 25 times its neighbourhood's standard deviation from its mean: 15 bits.
+        Self { cells: cells.map(|row| row.map(|cell| i32::try_from(cell).unwrap_or(i32::MAX))), square }
     }
-    let count = i64::try_from(WIDE * HIGH).unwrap_or(i64::MAX);
-    if reference_square < LEAST_SQUARE * count {
-        return None;
+
+    /// Zero-mean normalised cross-correlation with a frame's thumbnail after local contrast normalisation, −1..=1; `None` where the
+    /// reference has no structure, 0 where only the frame has none.
+    pub(super) fn correlation(&self, frame: &Thumbnail) -> Option<Fixed> {
+        let count = i64::try_from(WIDE * HIGH).unwrap_or(i64::MAX);
+        if self.square < LEAST_SQUARE * count {
+            return None;
+        }
+        let (mut product, mut frame_square) = (0_i64, 0_i64);
+        for (&r, &f) in self.cells.iter().flatten().zip(normalised(frame).iter().flatten()) {
+            product += i64::from(r) * f;
+            frame_square += f * f;
+        }
+        let norm = (u128::from(self.square.unsigned_abs()) * u128::from(frame_square.unsigned_abs())).isqrt();
+        Some(Fixed::from_ratio(product, u64::try_from(norm).unwrap_or(u64::MAX)))
     }
-    let norm = (u128::from(reference_square.unsigned_abs()) * u128::from(frame_square.unsigned_abs())).isqrt();
-    Some(Fixed::from_ratio(product, u64::try_from(norm).unwrap_or(u64::MAX)))
 }
 
 /// Every cell less the mean of its neighbourhood, over the standard deviation there, less the mean of all; Q.10.
@@ -97,7 +113,7 @@ mod tests {
     }
 
     fn value(a: &Thumbnail, b: &Thumbnail) -> f64 {
-        correlation(a, b).expect("structured").to_f64()
+        View::of(a).correlation(b).expect("structured").to_f64()
     }
 
     #[test]
@@ -122,13 +138,13 @@ mod tests {
     #[test]
     fn an_even_reference_has_no_correlation_and_an_even_frame_has_none_left() {
         let (even, picture) = ([[25_600; WIDE]; HIGH], spots(0.0, 1.0, 0.0));
-        assert_eq!(correlation(&even, &picture), None);
-        assert_eq!(correlation(&picture, &even), Some(Fixed::ZERO));
+        assert_eq!(View::of(&even).correlation(&picture), None);
+        assert_eq!(View::of(&picture).correlation(&even), Some(Fixed::ZERO));
         let mut noisy = even;
         for (index, cell) in noisy.iter_mut().flatten().enumerate() {
             *cell += if index % 3 == 0 { 40 } else { 0 };
         }
-        assert_eq!(correlation(&noisy, &picture), None, "a sixth of a level is noise");
+        assert_eq!(View::of(&noisy).correlation(&picture), None, "a sixth of a level is noise");
     }
 
     #[test]

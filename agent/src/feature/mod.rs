@@ -15,8 +15,10 @@ mod cells;
 mod change;
 mod chroma;
 mod correlation;
+mod lasting;
 mod luma;
 mod reference;
+mod registration;
 mod spectrum;
 mod state_bytes;
 
@@ -32,6 +34,7 @@ use cells::{CellSums, Cells};
 use change::Plane;
 use chroma::Chroma;
 use luma::{Luma, ratio};
+use registration::Codes;
 use spectrum::Spectrum;
 
 /// Added to a mean luma step before its logarithm, as one part in this many: 0.1.
@@ -43,6 +46,7 @@ pub struct Measurements {
     size: PictureSize,
     values: FeatureValues,
     cells: Option<Cells>,
+    codes: Option<Codes>,
     plane: Plane,
 }
 
@@ -128,7 +132,8 @@ impl Measurer {
         }
         self.set_facts(facts, &mut values);
         let cells = self.cells.as_ref().map(CellSums::finish);
-        Ok(Measurements { size: self.size, values, cells, plane: self.plane })
+        let codes = self.cells.as_ref().and_then(CellSums::codes);
+        Ok(Measurements { size: self.size, values, cells, codes, plane: self.plane })
     }
 
     fn set_facts(&self, facts: &FrameFacts, values: &mut FeatureValues) {

@@ -4,9 +4,10 @@ use driftglass_protocol::feature::{Feature, FeatureValues};
 use driftglass_protocol::unit::Fixed;
 
 use super::Measurements;
-use super::cells::{Cells, Detail, HASH, HashGrid, THUMBNAIL, TILES};
-use super::correlation::correlation;
+use super::cells::{Cells, Detail, FINE, HASH, HashGrid, THUMBNAIL, TILES};
+use super::correlation::View;
 use super::luma::ratio;
+use super::registration::{Codes, Votes, elected, register, vote};
 use crate::frame::PictureSize;
 
 /// A tile has lost its detail where less than this many percent of the reference's is left.
@@ -16,29 +17,45 @@ const LEAST_DETAIL: u32 = 8 << 4;
 /// With fewer telling tiles than this there is no tile loss to speak of.
 const LEAST_TILES: u64 = 8;
 
-/// The mean of a camera's frames, fixed once learned.
+/// The mean of a camera's frames, and what most of them agree on; fixed once learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     pub(super) size: PictureSize,
     pub(super) cells: Cells,
+    pub(super) codes: Codes,
+    /// Follows from the cells.
+    view: View,
 }
 
 impl Reference {
+    pub(super) fn new(size: PictureSize, cells: Cells, codes: Codes) -> Self {
+        let view = View::of(&cells.thumbnail);
+        Self { size, cells, codes, view }
+    }
+
+    /// The codes of a frame that can be held against the reference.
+    pub(super) fn comparable<'a>(&self, frame: &'a Measurements) -> Option<&'a Codes> {
+        frame.codes.as_ref().filter(|_| frame.size == self.size)
+    }
+
     /// Size of the pictures it was learned from; others are not compared.
     #[must_use]
     pub const fn size(&self) -> PictureSize {
         self.size
     }
 
-    /// Adds reference correlation, hash distance and tile loss to `values`, where the frame has them.
+    /// Adds reference correlation, hash distance, tile loss, displacement and rotation of the view to `values`, where the frame has them.
     pub fn compare(&self, frame: &Measurements, values: &mut FeatureValues) {
         let Some(cells) = frame.cells.as_ref().filter(|_| frame.size == self.size) else { return };
-        if let Some(correlation) = correlation(&self.cells.thumbnail, &cells.thumbnail) {
+        if let Some(correlation) = self.view.correlation(&cells.thumbnail) {
             values.set(Feature::ReferenceCorrelation, correlation);
         }
         values.set(Feature::HashDistance, hash_distance(&self.cells.hash, &cells.hash));
         if let Some(loss) = tile_loss(&self.cells.detail, &cells.detail) {
             values.set(Feature::TileLoss, loss);
+        }
+        if let Some(codes) = self.comparable(frame) {
+            register(&self.codes, codes, self.size, values);
         }
     }
 }
@@ -51,6 +68,7 @@ pub struct ReferenceLearner {
     pub(super) thumbnail: [[u64; THUMBNAIL.0]; THUMBNAIL.1],
     pub(super) hash: [[u64; HASH.0]; HASH.1],
     pub(super) detail: [[u64; TILES.0]; TILES.1],
+    pub(super) votes: Votes,
 }
 
 impl Default for ReferenceLearner {
@@ -69,6 +87,7 @@ impl ReferenceLearner {
             thumbnail: [[0; THUMBNAIL.0]; THUMBNAIL.1],
             hash: [[0; HASH.0]; HASH.1],
             detail: [[0; TILES.0]; TILES.1],
+            votes: [[0; FINE.0]; FINE.1],
         }
     }
 
@@ -83,6 +102,9 @@ impl ReferenceLearner {
         add(&mut self.thumbnail, &cells.thumbnail);
         add(&mut self.hash, &cells.hash);
         add(&mut self.detail, &cells.detail);
+        if let Some(codes) = &frame.codes {
+            vote(&mut self.votes, codes);
+        }
         true
     }
 
@@ -102,7 +124,7 @@ impl ReferenceLearner {
             hash: mean(&self.hash, frames),
             detail: mean(&self.detail, frames),
         };
-        Some(Reference { size, cells })
+        Some(Reference::new(size, cells, elected(&self.votes, self.frames)))
     }
 }
 

@@ -2,24 +2,29 @@
 //!
 //! Layout, all little-endian: version (1 byte), kind (1: learning, 2: learned, 3: pinned), width and height (2 bytes each, 0 where
 //! unknown), frames (4 bytes, 0 unless learning), then thumbnail, hash grid and tile details row by row: sums of 8 bytes while
-//! learning, else means of 2, 2 and 4 bytes. The previous frame is not kept: after a restart the first frame has no change.
+//! learning, else means of 2, 2 and 4 bytes. The fine grid follows row by row: while learning, the votes of each cell in a signed byte;
+//! then, eight bytes with a bit for each brighter cell and eight with one for each darker.
+//!
+//! Not kept are the previous frame (after a restart the first frame has no change) and what has changed lastingly.
 //!
 //! Deliberately absent: a checksum; whoever stores the bytes has one.
 
 use thiserror::Error;
 
 use super::camera::{CameraState, Knowledge};
-use super::cells::{Cells, HASH, THUMBNAIL, TILES};
+use super::cells::{Cells, FINE, HASH, THUMBNAIL, TILES};
 use super::reference::{Reference, ReferenceLearner};
+use super::registration::CodeRow;
 use crate::frame::{FrameError, PictureSize};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 10;
 const CELLS: usize = THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1 + TILES.0 * TILES.1;
-const LEARNED_BYTES: usize = HEADER_BYTES + 2 * (THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1) + 4 * TILES.0 * TILES.1;
+const LEARNED_BYTES: usize =
+    HEADER_BYTES + 2 * (THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1) + 4 * TILES.0 * TILES.1 + 16 * FINE.1;
 
 /// Longest encoding of a [`CameraState`].
-pub const STATE_BYTES: usize = HEADER_BYTES + 8 * CELLS;
+pub const STATE_BYTES: usize = HEADER_BYTES + 8 * CELLS + FINE.0 * FINE.1;
 
 /// Why bytes are not a camera's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -67,6 +72,9 @@ impl CameraState {
                 }
                 for sum in learner.detail.iter().flatten() {
                     writer.put(&sum.to_le_bytes());
+                }
+                for &votes in learner.votes.iter().flatten() {
+                    writer.put(&i8::try_from(votes).unwrap_or(if votes < 0 { i8::MIN } else { i8::MAX }).to_le_bytes());
                 }
             }
             Knowledge::Learned(reference) => writer.reference(2, reference),
@@ -145,6 +153,10 @@ impl Writer<'_> {
         for mean in cells.detail.iter().flatten() {
             self.put(&mean.to_le_bytes());
         }
+        for row in &reference.codes {
+            self.put(&row.brighter.to_le_bytes());
+            self.put(&row.darker.to_le_bytes());
+        }
     }
 }
 
@@ -179,6 +191,12 @@ impl Reader<'_> {
                 return Err(StateError::Sums { frames });
             }
         }
+        for votes in learner.votes.iter_mut().flatten() {
+            *votes = i8::from_le_bytes(self.take()).into();
+            if votes.unsigned_abs() > frames {
+                return Err(StateError::Sums { frames });
+            }
+        }
         if frames > 0 && size.is_none() {
             return Err(StateError::Sums { frames });
         }
@@ -189,6 +207,8 @@ impl Reader<'_> {
         let thumbnail = [[(); THUMBNAIL.0]; THUMBNAIL.1].map(|row| row.map(|()| u16::from_le_bytes(self.take())));
         let hash = [[(); HASH.0]; HASH.1].map(|row| row.map(|()| u16::from_le_bytes(self.take())));
         let detail = [[(); TILES.0]; TILES.1].map(|row| row.map(|()| u32::from_le_bytes(self.take())));
-        Reference { size, cells: Cells { thumbnail, hash, detail } }
+        let mut row = || CodeRow { brighter: u64::from_le_bytes(self.take()), darker: u64::from_le_bytes(self.take()) };
+        let codes = [(); FINE.1].map(|()| row());
+        Reference::new(size, Cells { thumbnail, hash, detail }, codes)
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::unit::UnixMillis;
 
-use super::run::{Job, Live, RunError, open, work};
+use super::run::{Job, RunError, open, work};
 use super::worker::Pace;
 use crate::config::Config;
+use crate::decode::MAX_MEMORY;
 use crate::pipeline::{Setup, Timing};
 use crate::prediction::Recorded;
 use crate::source::{Directory, FrameSource};
@@ -56,13 +57,15 @@ pub fn replay(config: &Config, replay: Replay) -> Result<(), RunError> {
         window: config.window(),
         // Every recorded frame counts, so a rate to thin to would only leave some out.
         rate: None,
+        max_memory: MAX_MEMORY,
         predictions: replay.predictions.unwrap_or_default(),
         detectors: config.detectors(),
+        learned: None,
     };
     let shown = stderr().is_terminal();
     let progress: Option<fn(&Shared)> = if shown { Some(show) } else { None };
     let pace = Pace::Recorded(each);
-    let job = Job { cameras: vec![setup], live: Live::default(), pace, service: false, progress };
+    let job = Job { cameras: vec![setup], pace, service: None, progress };
     let ended = work(config, open, job);
     if shown {
         write("\n");

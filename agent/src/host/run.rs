@@ -1,32 +1,34 @@
-//! The service, and the same machinery for a replay: spool, pipeline thread, uplink, metrics, service manager, signals.
+//! The service, and the same machinery for a replay: spool, pipeline thread, sources, uplink, metrics, service manager, signals.
 //!
 //! A clean stop leaves open windows as they are: their files are not committed and are read again at the next start, so nothing is
 //! counted twice or lost. The uplink is told to stop after the pipeline.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fmt, io};
 
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 
-use super::health::Probe;
 use super::identity::Vault;
+use super::learned::Learned;
+use super::log::Level;
+use super::reload::{self, Follower, Reread};
+use super::steward::Steward;
 use super::worker::{Pace, Worker};
 use super::{clock, identity, service, web};
-use crate::config::{Config, EventTime, SourceKind};
+use crate::config::{CameraConfig, Config, EventTime, SourceKind};
 use crate::pipeline::{Pipeline, Setup, Timing};
-use crate::prediction::Recorded;
-use crate::source::{self, Fetcher, Outside, Status};
+use crate::prediction::{Detectors, Recorded};
+use crate::source::{self, FrameSource, Prepared, Running};
 use crate::spool::{self, OpenError, Settings, Shared};
 use crate::telemetry::Telemetry;
-use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Speaker, Target};
+use crate::uplink::{self, ConnectError, Connector, Counters, Fatal, Guidance, Speaker, Target};
 
 /// Without progress for so long the agent calls itself unhealthy, and the watchdog is no longer fed.
 const STALLED: Duration = Duration::from_secs(60);
@@ -86,53 +88,74 @@ pub enum RunError {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) cameras: Vec<Setup>,
-    pub(super) live: Live,
     pub(super) pace: Pace,
-    /// Metrics, service manager: what only the service has.
-    pub(super) service: bool,
+    /// Metrics, service manager, running sources: what only the service has.
+    pub(super) service: Option<Service>,
     /// Shows how far it is.
     pub(super) progress: Option<fn(&Shared)>,
 }
 
-/// The sources that have to run, and how to end them.
-#[derive(Debug, Default)]
-pub(super) struct Live {
-    fetchers: Vec<Fetcher>,
-    statuses: Vec<Arc<Status>>,
-    stop: watch::Sender<bool>,
+/// What only the service has.
+pub(super) struct Service {
+    running: Running,
+    sources: Vec<Prepared>,
+    reread: Reread,
+    level: Level,
+    steward: Steward,
+    guidance: Guidance,
 }
 
-/// Runs the service until it is told to stop.
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// Runs the service until it is told to stop. `reread` reads the configuration again, and `level` changes that of the log.
 ///
 /// # Errors
 /// One variant of [`RunError`] per cause.
-pub fn run(config: &Config) -> Result<(), RunError> {
-    let Open { spool, connector, vault } = open(config)?;
-    let (stop, stopping) = watch::channel(false);
-    let outside = Outside { now: clock::now, random: rand::random::<u64>, stop: stopping };
-    let position = |name: &_| {
-        let known = spool.writer.cameras().get(name);
-        known.map(|known| known.position.clone()).unwrap_or_default()
-    };
-    let source::Open { sources, fetchers, statuses } = source::open(config.cameras(), position, &outside);
-    let cameras = config.cameras().iter().zip(sources).map(|(camera, source)| Setup {
+pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError> {
+    let open = open(config)?;
+    let (steward, guidance, effective) = Steward::open(config, Arc::clone(&open.spool.shared));
+    if effective.log_level() != config.log_level() {
+        level.set(effective.log_level());
+    }
+    let config = &effective;
+    let running = Running::new(clock::now, rand::random::<u64>);
+    let outside = running.outside();
+    let prepared = config.cameras().iter().map(|camera| {
+        let (source, prepared) = source::prepare(&camera.name, &camera.source, &outside);
+        (setup(camera, config, config.detectors(), source), prepared)
+    });
+    let (cameras, sources) = prepared.unzip();
+    let service = Service { running, sources, reread, level, steward, guidance };
+    work(config, open, Job { cameras, pace: Pace::Live, service: Some(service), progress: None })
+}
+
+/// How a camera of the service begins; its window and its folder are those that the process was started with.
+pub(super) fn setup(camera: &CameraConfig, started: &Config, detectors: Detectors, source: FrameSource) -> Setup {
+    Setup {
         name: camera.name.clone(),
         model: camera.model.clone(),
         source,
-        timing: Timing::Live(match camera.source.kind {
-            SourceKind::Directory { time, .. } => time,
-            // When it came, not when the pipeline got to it.
-            _ => EventTime::Modified,
-        }),
-        window: config.window(),
+        timing: timing(camera),
+        window: started.window(),
         rate: camera.source.rate,
+        max_memory: camera.source.max_memory(),
         predictions: Recorded::default(),
-        detectors: config.detectors(),
-    });
-    let cameras = cameras.collect();
-    let live = Live { fetchers, statuses, stop };
-    let job = Job { cameras, live, pace: Pace::Live, service: true, progress: None };
-    work(config, Open { spool, connector, vault }, job)
+        detectors,
+        learned: Learned::new(started.state_dir()).read(&camera.name),
+    }
+}
+
+/// Which time the frames of a camera count as taken at.
+pub(super) const fn timing(camera: &CameraConfig) -> Timing {
+    Timing::Live(match camera.source.kind {
+        SourceKind::Directory { time, .. } => time,
+        // When it came, not when the pipeline got to it.
+        _ => EventTime::Modified,
+    })
 }
 
 /// What a job works with.
@@ -182,9 +205,10 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let Open { spool, connector, vault } = open;
     let counters = Arc::new(Counters::default());
     let shared = spool.shared;
-    let mut telemetry = Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?;
-    telemetry.watch(job.live.statuses);
-    let telemetry = Arc::new(telemetry);
+    let telemetry = Arc::new(Telemetry::new(Arc::clone(&shared), Arc::clone(&counters))?);
+    if let Some(service) = &job.service {
+        telemetry.register(service.running.figures())?;
+    }
     let speaker = Speaker {
         device: config.device().clone(),
         epoch: spool.writer.epoch(),
@@ -195,16 +219,35 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let mut interrupt = signal(SignalKind::interrupt())?;
     let recorded = job.pace != Pace::Live;
     let healthy = Arc::new(AtomicBool::new(true));
-    let server = if job.service { Some(serve(config, &telemetry, &healthy).await?) } else { None };
-
-    let mut sources = JoinSet::new();
-    for fetcher in job.live.fetchers {
-        sources.spawn(fetcher.run());
-    }
+    let is_service = job.service.is_some();
+    let server = if is_service { Some(serve(config, &telemetry, &healthy).await?) } else { None };
     // What this device does now says nothing of when recorded frames were taken.
-    let probe = (config.device_health() && job.pace == Pace::Live)
-        .then(|| Probe::new(PathBuf::from("/"), config.state_dir().to_path_buf(), Arc::clone(&counters)));
-    let mut worker = Worker::start(Pipeline::new(job.cameras, spool.writer, telemetry), job.pace, probe)?;
+    let probe = (config.device_health() && job.pace == Pace::Live).then(|| reload::probe(config, &counters));
+    let (gave_way, retired) = mpsc::unbounded_channel();
+    let pipeline = Pipeline::new(job.cameras, spool.writer, Arc::clone(&telemetry));
+    let learned = Learned::new(config.state_dir());
+    let mut worker = Worker::start(pipeline, job.pace, probe, learned, gave_way)?;
+    let (end_sources, sources_end) = watch::channel(false);
+    let mut guidance = None;
+    let sources = match job.service {
+        Some(Service { running, sources, reread, level, steward, guidance: given }) => {
+            guidance = Some(given);
+            let follower = Follower {
+                started: config.clone(),
+                config: config.clone(),
+                reread,
+                steward,
+                level,
+                running,
+                commander: worker.commander(),
+                retired,
+                telemetry,
+                uplink: Arc::clone(&counters),
+            };
+            Some(tokio::spawn(follower.run(sources, signal(SignalKind::hangup())?, sources_end)))
+        }
+        None => None,
+    };
     let (stop, stopping) = watch::channel(false);
     let mut random = rand::random::<u64>;
     let surroundings = uplink::Surroundings {
@@ -213,13 +256,14 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
         stop: stopping,
         counters: &counters,
         keeper: Some(&vault),
+        guidance: guidance.as_mut(),
     };
     let uplink = uplink::run(connector, &speaker, &shared, surroundings);
     tokio::pin!(uplink);
-    let looks = watchdog(job.service, Arc::clone(&worker.progress), &healthy, &shared, job.progress);
+    let looks = watchdog(is_service, Arc::clone(&worker.progress), &healthy, &shared, job.progress);
     tokio::pin!(looks);
     tracing::info!(device = %speaker.device, epoch = speaker.epoch, pending = shared.pending(), "the agent is running");
-    if job.service {
+    if is_service {
         service::tell(NotifyState::Ready);
     }
 
@@ -238,10 +282,10 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
         }
     };
     tracing::info!(pending = shared.pending(), "the agent stops");
-    if job.service {
+    if is_service {
         service::tell(NotifyState::Stopping);
     }
-    job.live.stop.send_replace(true);
+    end_sources.send_replace(true);
     worker.stop();
     if stop.send(true).is_ok() && !matches!(ended, Err(RunError::Uplink(_))) {
         // The connection is closed in order, so that the aggregator need not wait for its time to run out.
@@ -254,8 +298,9 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     if let Some(server) = server {
         server.abort();
     }
-    let ended_sources = async { while sources.join_next().await.is_some() {} };
-    if tokio::time::timeout(SOURCES_END, ended_sources).await.is_err() {
+    if let Some(sources) = sources
+        && tokio::time::timeout(SOURCES_END, sources).await.is_err()
+    {
         tracing::warn!("a source took too long to stop");
     }
     ended

@@ -2,17 +2,19 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use driftglass_protocol::id::Name;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::health::Probe;
+use super::learned::Learned;
 use crate::health::Health;
-use crate::pipeline::{Pipeline, Surroundings, Turn};
+use crate::pipeline::{Change, Pipeline, Retired, Surroundings, Turn};
 use crate::source::Moment;
 
 /// Wait between two turns that found nothing.
@@ -29,11 +31,34 @@ pub(super) enum Pace {
     Recorded(Duration),
 }
 
+/// Commands that wait at most.
+const COMMANDS: usize = 64;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// These changes, with nothing between them, and where it is given another probe of the device's health.
+    Change(Vec<Change>, Option<Option<Probe>>),
+    /// Wakes it, so that it sees that it is to stop.
+    Stop,
+}
+
+/// Tells the thread what changes.
+#[derive(Clone, Debug)]
+pub(super) struct Commander(SyncSender<Command>);
+
+impl Commander {
+    /// Hands changes over; false where the thread has not taken up earlier ones for long.
+    pub(super) fn change(&self, changes: Vec<Change>, probe: Option<Option<Probe>>) -> bool {
+        self.0.try_send(Command::Change(changes, probe)).is_ok()
+    }
+}
+
 /// The running thread.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// Dropped to stop it.
-    stop: Option<Sender<()>>,
+    commander: Commander,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     /// Grows with every turn, whatever it found.
     pub(super) progress: Arc<AtomicU64>,
@@ -42,23 +67,46 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(pipeline: Pipeline, pace: Pace, probe: Option<Probe>) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
+    /// Starts it; sources that give way go to `retired`, one for each change of a source.
+    pub(super) fn start(
+        pipeline: Pipeline,
+        pace: Pace,
+        probe: Option<Probe>,
+        learned: Learned,
+        retired: mpsc::UnboundedSender<Retired>,
+    ) -> std::io::Result<Self> {
+        let (commands, told) = sync_channel(COMMANDS);
         let (finished, done) = oneshot::channel();
-        let progress = Arc::new(AtomicU64::new(0));
-        let beat = Arc::clone(&progress);
+        let (progress, stopping) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let mut inside = Inside {
+            clock: Clock::default(),
+            probe,
+            learned,
+            told,
+            stopping: Arc::clone(&stopping),
+            changes: Vec::new(),
+            beat: Arc::clone(&progress),
+        };
         let thread = Builder::new().name("pipeline".into()).spawn(move || {
-            let finished_all = work(pipeline, pace, &mut Inside { clock: Clock::default(), probe, stopped, beat });
-            if finished.send(finished_all).is_err() {
+            if finished.send(work(pipeline, pace, &retired, &mut inside)).is_err() {
                 tracing::debug!("nobody waits for the pipeline any more");
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), progress, done })
+        Ok(Self { commander: Commander(commands), stopping, thread: Some(thread), progress, done })
+    }
+
+    /// Who tells it what changes.
+    pub(super) fn commander(&self) -> Commander {
+        self.commander.clone()
     }
 
     /// Stops it after the frame it is at; open windows are left, their files are read again.
     pub(super) fn stop(&mut self) {
-        self.stop = None;
+        self.stopping.store(true, Ordering::Relaxed);
+        // A full channel wakes it as well, and a thread that has ended needs no waking.
+        if let Err(TrySendError::Full(_)) = self.commander.0.try_send(Command::Stop) {
+            tracing::debug!("the pipeline has commands to come to first");
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -70,17 +118,32 @@ impl Worker {
 struct Inside {
     clock: Clock,
     probe: Option<Probe>,
-    stopped: Receiver<()>,
+    learned: Learned,
+    told: Receiver<Command>,
+    stopping: Arc<AtomicBool>,
+    /// Told and not taken up yet.
+    changes: Vec<Change>,
     beat: Arc<AtomicU64>,
 }
 
 impl Inside {
-    /// Waits; `Break` when told to stop.
-    fn wait(&self, duration: Duration) -> ControlFlow<()> {
+    /// Waits, or less where something is told; `Break` when told to stop.
+    fn wait(&mut self, duration: Duration) -> ControlFlow<()> {
         self.beat.fetch_add(1, Ordering::Relaxed);
-        match self.stopped.recv_timeout(duration) {
+        let told = self.told.recv_timeout(duration);
+        if self.stopping.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        match told {
+            Ok(Command::Change(changes, probe)) => {
+                self.changes.extend(changes);
+                if let Some(probe) = probe {
+                    self.probe = probe;
+                }
+                ControlFlow::Continue(())
+            }
             Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
         }
     }
 }
@@ -95,14 +158,29 @@ impl Surroundings for Inside {
         self.probe.as_mut().map(|probe| probe.at(elapsed)).unwrap_or_default()
     }
 
+    fn keep(&mut self, camera: &Name, learned: &[u8]) {
+        self.learned.keep(camera, learned);
+    }
+
     fn pause(&mut self) -> ControlFlow<()> {
         self.wait(REFUSED)
     }
 }
 
-fn work(mut pipeline: Pipeline, pace: Pace, inside: &mut Inside) -> bool {
+fn work(mut pipeline: Pipeline, pace: Pace, retired: &mpsc::UnboundedSender<Retired>, inside: &mut Inside) -> bool {
     loop {
-        let rest = match (pipeline.turn(inside), pace) {
+        for change in std::mem::take(&mut inside.changes) {
+            if pipeline.change(change, inside).is_break() {
+                return false;
+            }
+        }
+        let turn = pipeline.turn(inside);
+        for source in pipeline.retired() {
+            if retired.send(source).is_err() {
+                tracing::debug!("nobody is left who runs sources");
+            }
+        }
+        let rest = match (turn, pace) {
             (Turn::Stopped, _) => return false,
             (Turn::Worked(_), Pace::Live) => Duration::ZERO,
             (Turn::Worked(count), Pace::Recorded(each)) => each.saturating_mul(count),

@@ -19,6 +19,7 @@ const MINUTE: Millis = Millis(60_000);
 
 struct Clockwork {
     now: Moment,
+    kept: Option<Vec<u8>>,
 }
 
 impl Surroundings for Clockwork {
@@ -28,6 +29,10 @@ impl Surroundings for Clockwork {
     fn health(&mut self) -> Health {
         Health { memory: Some(fixed_share(0.5)), ..Health::default() }
     }
+    fn keep(&mut self, camera: &Name, learned: &[u8]) {
+        assert_eq!(camera.as_str(), "c");
+        self.kept = Some(learned.to_vec());
+    }
     fn pause(&mut self) -> ControlFlow<()> {
         ControlFlow::Break(())
     }
@@ -36,7 +41,7 @@ impl Surroundings for Clockwork {
 impl Clockwork {
     fn at(millis: i64) -> Self {
         let elapsed = Duration::from_millis(u64::try_from(millis).expect("positive"));
-        Self { now: Moment { wall: UnixMillis(millis), elapsed } }
+        Self { now: Moment { wall: UnixMillis(millis), elapsed }, kept: None }
     }
 
     fn advance(&mut self, millis: u32) {
@@ -72,17 +77,23 @@ fn start_with(folder: &Path, rate: Option<FrameRate>, predictions: Recorded) -> 
     let position = opened.writer.cameras().get(&name("c")).map(|known| known.position.clone()).unwrap_or_default();
     let telemetry =
         Arc::new(Telemetry::new(Arc::clone(&opened.shared), Arc::new(Counters::default())).expect("figures"));
-    let setup = Setup {
-        name: name("c"),
+    let setup = Setup { rate, predictions, ..watching(Directory::watched(folder.join("frames"), position)) };
+    (Pipeline::new(vec![setup], opened.writer, telemetry), opened.shared)
+}
+
+fn watching(frames: Directory) -> Setup {
+    Setup {
+        name: Name::parse("c").expect("name"),
         model: None,
-        source: FrameSource::Directory(Directory::watched(folder.join("frames"), position)),
+        source: FrameSource::Directory(frames),
         timing: Timing::Live(EventTime::Modified),
         window: MINUTE,
-        rate,
-        predictions,
+        rate: None,
+        max_memory: 100_000,
+        predictions: Recorded::default(),
         detectors: Detectors::default(),
-    };
-    (Pipeline::new(vec![setup], opened.writer, telemetry), opened.shared)
+        learned: None,
+    }
 }
 
 /// Turns until nothing happens for a second.
@@ -244,4 +255,128 @@ fn predictions_of_counted_frames_travel_with_their_window() {
     };
     assert_eq!(absent(Feature::Confidence), Some(1));
     assert_eq!((absent(Feature::DeviceMemory), absent(Feature::DeviceDisk)), (Some(0), None));
+
+    // What the detectors learned is there for a later start, and of no use where it is damaged.
+    let mut learned = clockwork.kept.expect("kept when the window closed");
+    let lost = |learned: Vec<u8>| {
+        let state = tempfile::tempdir().expect("folder");
+        let device = DeviceId { site: Name::parse("s").expect("name"), device: Name::parse("d").expect("name") };
+        let settings = Settings { state_dir: state.path().to_path_buf(), device, max_bytes: 4 << 20 };
+        let opened = spool::open(settings, 5).expect("opens");
+        let telemetry = Telemetry::new(Arc::clone(&opened.shared), Arc::default()).expect("figures");
+        let frames = Directory::watched(frames.clone(), Vec::new());
+        let setup = Setup { learned: Some(learned), ..watching(frames) };
+        let camera = Camera::new(setup, &opened.writer, &telemetry);
+        let text = String::from_utf8(telemetry.render().expect("rendered")).expect("text");
+        let lost = text.contains("driftglass_agent_detector_states_lost_total 1");
+        assert_eq!(camera.predicted.is_none(), lost);
+        lost
+    };
+    assert!(!lost(learned.clone()));
+    learned[20] ^= 1;
+    assert!(lost(learned));
+}
+
+/// Another folder, and another rate, for the camera.
+fn moved(to: &Path, rate: Option<FrameRate>) -> Change {
+    let setup = watching(Directory::watched(to.to_path_buf(), Vec::new()));
+    let outside = crate::source::Running::new(crate::host::clock::now, rand::random::<u64>).outside();
+    let source = crate::config::SourceConfig {
+        kind: crate::config::SourceKind::Directory { path: to.to_path_buf(), time: EventTime::Modified },
+        rate,
+        timeout: Duration::from_secs(1),
+        max_frame: 1 << 20,
+        max_pixels: 10_000,
+    };
+    let (source, prepared) = crate::source::prepare(&setup.name, &source, &outside);
+    Change::Update(Box::new(Update {
+        name: setup.name,
+        model: Some(Model { name: Name::parse("m").expect("name"), version: Name::parse("2").expect("name") }),
+        timing: setup.timing,
+        rate,
+        max_memory: setup.max_memory,
+        detectors: setup.detectors,
+        source: Some(Replacement { source, prepared }),
+    }))
+}
+
+#[test]
+fn a_source_gives_way_between_two_windows_and_no_file_is_lost_or_counted_twice() {
+    for more_in_the_old in [false, true] {
+        let folder = tempfile::tempdir().expect("folder");
+        let (frames, other) = (folder.path().join("frames"), folder.path().join("other"));
+        fs::create_dir(&frames).expect("created");
+        fs::create_dir(&other).expect("created");
+        for number in 0..3_u8 {
+            put(&frames, &format!("{number}.jpg"), &picture(number), 60_000 + u64::from(number) * 1000);
+        }
+        let (mut pipeline, shared) = start(folder.path(), None);
+        let mut clockwork = Clockwork::at(64_000);
+        settle(&mut pipeline, &mut clockwork);
+        let rate = FrameRate::from_millihertz(1_000);
+        assert!(pipeline.change(moved(&other, rate), &mut clockwork).is_continue());
+        assert_eq!(pipeline.retired().count(), 0, "a window is open");
+        // Still of the old source, and of the window that is open.
+        put(&frames, "3.jpg", &picture(3), 66_000);
+        if more_in_the_old {
+            // It closes the window, and stays where it is.
+            put(&frames, "4.jpg", &picture(4), 120_000);
+        }
+        for number in 5..9_u8 {
+            put(&other, &format!("{number}.jpg"), &picture(number), 120_000 + u64::from(number) * 500);
+        }
+        clockwork.advance(60_000);
+        settle(&mut pipeline, &mut clockwork);
+        let retired: Vec<Name> = pipeline.retired().map(|retired| retired.camera).collect();
+        assert_eq!(retired.len(), 1);
+        clockwork.advance(60_000);
+        settle(&mut pipeline, &mut clockwork);
+        let found = windows(&shared);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], (60_000, quality(4, 0, 0, 0)), "{found:?}");
+        // Four pictures half a second apart, at a rate of one a second.
+        let (start, quality) = found[1];
+        assert_eq!((start, quality.frames, quality.skipped), (120_000, 2, 2), "{found:?}");
+        assert!(quality.missing > 50, "it is the new rate that is expected: {found:?}");
+    }
+}
+
+#[test]
+fn a_camera_that_goes_leaves_what_it_had_and_comes_back_where_it_was() {
+    let folder = tempfile::tempdir().expect("folder");
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).expect("created");
+    put(&frames, "1.jpg", &picture(1), 60_000);
+    put(&frames, "2.jpg", &picture(2), 61_000);
+    let (mut pipeline, shared) = start(folder.path(), None);
+    let mut clockwork = Clockwork::at(62_000);
+    settle(&mut pipeline, &mut clockwork);
+    let name = Name::parse("c").expect("name");
+    assert!(pipeline.change(Change::Remove(name.clone()), &mut clockwork).is_continue());
+    assert_eq!(windows(&shared), [(60_000, quality(2, 0, 0, 0))]);
+    put(&frames, "3.jpg", &picture(3), 130_000);
+    clockwork.advance(120_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(windows(&shared).len(), 1, "nobody watches");
+    // What speaks of a camera that went does no harm.
+    assert!(pipeline.change(Change::Remove(name.clone()), &mut clockwork).is_continue());
+    assert!(pipeline.change(Change::Skipped(name, 3), &mut clockwork).is_continue());
+    let again = watching(Directory::watched(frames, Vec::new()));
+    assert!(pipeline.change(Change::Add(Box::new(again)), &mut clockwork).is_continue());
+    settle(&mut pipeline, &mut clockwork);
+    clockwork.advance(60_000);
+    settle(&mut pipeline, &mut clockwork);
+    assert_eq!(windows(&shared), [(60_000, quality(2, 0, 0, 0)), (120_000, quality(1, 0, 0, 0))]);
+}
+
+#[test]
+fn frames_that_a_source_left_behind_count_as_skipped() {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::create_dir(folder.path().join("frames")).expect("created");
+    let (mut pipeline, shared) = start(folder.path(), None);
+    let mut clockwork = Clockwork::at(70_000);
+    let name = Name::parse("c").expect("name");
+    assert!(pipeline.change(Change::Skipped(name.clone(), 3), &mut clockwork).is_continue());
+    assert!(pipeline.change(Change::Remove(name), &mut clockwork).is_continue());
+    assert_eq!(windows(&shared), [(60_000, quality(0, 0, 3, 0))]);
 }

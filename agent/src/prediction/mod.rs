@@ -5,18 +5,26 @@
 //! Deliberately absent: where predictions come from (files, model servers), and detectors that look at more than one stream.
 
 #[cfg(feature = "host")]
+mod kept;
+#[cfg(feature = "host")]
 mod recorded;
+mod scores;
 mod thinning;
 mod watch;
 mod window;
 
 use driftglass_protocol::feature::{Feature, FeatureValues};
+#[cfg(feature = "host")]
+use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::Fixed;
 
 #[cfg(feature = "host")]
+pub use kept::{KEPT_BYTES, KeptError};
+#[cfg(feature = "host")]
 pub use recorded::Recorded;
+pub use scores::{Activation, Choice, classes, detections};
 pub use thinning::Thinning;
-pub use watch::{Detectors, StreamWatch};
+pub use watch::{Detectors, Saved, StreamWatch};
 pub use window::PredictionWindow;
 
 /// The numbers a model gave for one frame.
@@ -58,6 +66,18 @@ impl Prediction {
             values.set(Feature::PredictionLatency, Fixed::log2_ratio(raw, 1 << Fixed::FRACTION_BITS));
         }
     }
+}
+
+/// What a model was heard to say of one frame.
+#[cfg(feature = "host")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Its numbers.
+    pub prediction: Prediction,
+    /// What it saw: of classes the first choice, of detections each.
+    pub labels: Vec<String>,
+    /// Which model it was, where it says so.
+    pub model: Option<Model>,
 }
 
 /// A number of 0..=1 as fixed point, rounded to the nearest; what lies beyond is clamped.

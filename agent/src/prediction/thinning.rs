@@ -6,8 +6,12 @@
 //! cannot tell a change from autocorrelation, so after a drift the measurement begins anew; but not before it has lasted 1,024 values,
 //! or the false alarms that thinning is to end would keep it from ever being measured.
 
+use serde::{Deserialize, Serialize};
+
 /// Levels: blocks of up to 512 values.
 const LEVELS: usize = 10;
+/// Values of which one counts at least.
+const LARGEST_STRIDE: u32 = 512;
 /// The fewest blocks a level needs to be believed.
 const FEWEST_BLOCKS: f64 = 30.0;
 /// Values before the first estimate.
@@ -16,7 +20,7 @@ const FIRST_ESTIMATE: u64 = 256;
 const LEAST_MEASURED: u64 = 1024;
 
 /// Sums over whole blocks, as running mean and sum of squared deviations (Welford 1962).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Level {
     pending: f64,
     blocks: f64,
@@ -31,7 +35,7 @@ impl Level {
 }
 
 /// Thins one stream. About 350 bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Thinning {
     levels: [Level; LEVELS],
     seen: u64,
@@ -50,6 +54,16 @@ impl Thinning {
     #[must_use]
     pub const fn stride(&self) -> u32 {
         self.stride
+    }
+
+    /// Whether this is a state it can have come to; of one read back from bytes nobody knows.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let numbers = |level: &Level| [level.pending, level.blocks, level.mean, level.squares];
+        self.stride >= 1
+            && self.stride <= LARGEST_STRIDE
+            && self.waiting < self.stride
+            && self.levels.iter().flat_map(numbers).all(f64::is_finite)
     }
 
     /// Whether the next value of the stream counts.
@@ -96,7 +110,7 @@ impl Thinning {
             }
             length *= 2.0;
         }
-        libm::ceil(tau).min(512.0) as u32
+        libm::ceil(tau).min(f64::from(LARGEST_STRIDE)) as u32
     }
 }
 

@@ -4,6 +4,7 @@
 
 use driftglass_protocol::advisory::{Advisory, Detector, Level, Stream};
 use driftglass_protocol::unit::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use super::thinning::Thinning;
 use crate::detector::{
@@ -47,7 +48,7 @@ impl Detectors {
 }
 
 /// Positions from a generator of its own, which a restart takes back to its seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Seeded {
     seed: u64,
     state: u64,
@@ -98,6 +99,19 @@ pub struct StreamWatch {
     said: [State; Detector::ALL.len()],
 }
 
+/// What outlives the process of a [`StreamWatch`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    thinning: Thinning,
+    ddm: Option<Ddm>,
+    eddm: Option<Eddm>,
+    hddm: Option<Hddm>,
+    adwin: Option<Adwin>,
+    page_hinkley: Option<PageHinkley>,
+    kswin: Option<(Kswin<KSWIN_ROOM>, Seeded)>,
+    said: [State; Detector::ALL.len()],
+}
+
 impl StreamWatch {
     /// A stream of which nothing was seen. DDM, EDDM and `HDDM_A` watch errors only, Page-Hinkley and KSWIN confidences and entropies
     /// only, ADWIN all; those that are on and do not fit the stream stay off. `seed` is for what KSWIN draws.
@@ -105,7 +119,6 @@ impl StreamWatch {
     pub fn new(stream: Stream, detectors: Detectors, seed: u64) -> Self {
         let binary = stream == Stream::Error;
         let on = |detector, fits: bool| (fits && detectors.has(detector)).then_some(());
-        let page_hinkley = PageHinkleySettings { threshold: PAGE_HINKLEY_THRESHOLD, ..PageHinkleySettings::default() };
         Self {
             stream,
             thinning: Thinning::default(),
@@ -113,12 +126,55 @@ impl StreamWatch {
             eddm: on(Detector::Eddm, binary).and_then(|()| Eddm::new(EddmSettings::default()).ok()),
             hddm: on(Detector::HddmA, binary).and_then(|()| Hddm::new(HddmSettings::default()).ok()),
             adwin: on(Detector::Adwin, true).and_then(|()| Adwin::new(AdwinSettings::default()).ok()),
-            page_hinkley: on(Detector::PageHinkley, !binary).and_then(|()| PageHinkley::new(page_hinkley).ok()),
+            page_hinkley: on(Detector::PageHinkley, !binary)
+                .and_then(|()| PageHinkley::new(page_hinkley_settings()).ok()),
             kswin: on(Detector::Kswin, !binary)
                 .and_then(|()| Kswin::new(KswinSettings::default()).ok())
                 .map(|kswin| (kswin, Seeded { seed, state: seed })),
             said: [State::Stable; Detector::ALL.len()],
         }
+    }
+
+    /// What is to outlive the process.
+    #[must_use]
+    pub fn save(&self) -> Saved {
+        Saved {
+            thinning: self.thinning.clone(),
+            ddm: self.ddm.clone(),
+            eddm: self.eddm.clone(),
+            hddm: self.hddm.clone(),
+            adwin: self.adwin.clone(),
+            page_hinkley: self.page_hinkley.clone(),
+            kswin: self.kswin.clone(),
+            said: self.said,
+        }
+    }
+
+    /// Goes on where what was saved left off, as far as the same detectors are on; false, and nothing changes, where it is none that
+    /// detectors can have come to.
+    pub fn resume(&mut self, saved: Saved) -> bool {
+        let seeds = |(_, draw): &(_, Seeded)| draw.seed;
+        let sound = saved.thinning.is_sound()
+            && saved.ddm.as_ref().is_none_or(|ddm| ddm.is_sound(DdmSettings::default()))
+            && saved.eddm.as_ref().is_none_or(|eddm| eddm.is_sound(EddmSettings::default()))
+            && saved.hddm.as_ref().is_none_or(|hddm| hddm.is_sound(HddmSettings::default()))
+            && saved.adwin.as_ref().is_none_or(|adwin| adwin.is_sound(AdwinSettings::default()))
+            && saved.page_hinkley.as_ref().is_none_or(|other| other.is_sound(page_hinkley_settings()))
+            && saved.kswin.as_ref().is_none_or(|(kswin, _)| kswin.is_sound(KswinSettings::default()))
+            && (saved.kswin.is_none()
+                || self.kswin.is_none()
+                || saved.kswin.as_ref().map(seeds) == self.kswin.as_ref().map(seeds));
+        if sound {
+            self.thinning = saved.thinning;
+            self.said = saved.said;
+            take_up(&mut self.ddm, saved.ddm);
+            take_up(&mut self.eddm, saved.eddm);
+            take_up(&mut self.hddm, saved.hddm);
+            take_up(&mut self.adwin, saved.adwin);
+            take_up(&mut self.page_hinkley, saved.page_hinkley);
+            take_up(&mut self.kswin, saved.kswin);
+        }
+        sound
     }
 
     /// How many values are thinned to one.
@@ -158,6 +214,17 @@ impl StreamWatch {
         if drifted {
             self.thinning.restart();
         }
+    }
+}
+
+fn page_hinkley_settings() -> PageHinkleySettings {
+    PageHinkleySettings { threshold: PAGE_HINKLEY_THRESHOLD, ..PageHinkleySettings::default() }
+}
+
+/// One that is on now goes on where it was, if it was on then.
+fn take_up<D>(fresh: &mut Option<D>, saved: Option<D>) {
+    if fresh.is_some() && saved.is_some() {
+        *fresh = saved;
     }
 }
 

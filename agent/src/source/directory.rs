@@ -27,6 +27,8 @@ use super::{Candidate, Condition, Failure, Moment, Status, Unusable};
 
 /// Files beyond this size are not read.
 pub const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
+/// Most memory that is kept for the next file, in bytes.
+const KEPT: usize = 1024 * 1024;
 /// Least time between the two looks that find a file complete.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
 /// How long a file may keep changing before it is given up.
@@ -55,6 +57,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    most: u64,
     settle: Duration,
     position: Vec<u8>,
     waiting: VecDeque<Waiting>,
@@ -85,6 +88,7 @@ impl Directory {
     fn new(path: PathBuf, position: Vec<u8>, settle: Duration) -> Self {
         Self {
             path,
+            most: MAX_FILE_BYTES,
             settle,
             position,
             waiting: VecDeque::new(),
@@ -96,6 +100,18 @@ impl Directory {
             status: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// Takes files of at most so many bytes for pictures, and never more than [`MAX_FILE_BYTES`].
+    #[must_use]
+    pub const fn limited(mut self, most: u64) -> Self {
+        self.most = if most < MAX_FILE_BYTES { most } else { MAX_FILE_BYTES };
+        self
+    }
+
+    /// Goes on behind a position; only before the first look.
+    pub(super) fn resume(&mut self, position: &[u8]) {
+        self.position = position.to_vec();
     }
 
     /// Tells there whether the folder can be listed.
@@ -143,7 +159,7 @@ impl Directory {
 
     /// What the first file waiting is, given its shape now; `None` where it has to wait.
     fn judge(&mut self, shape: Shape, elapsed: Duration) -> Option<Condition> {
-        let settle = self.settle;
+        let (settle, most) = (self.settle, self.most);
         let front = self.waiting.front_mut()?;
         if front.shape != Some(shape) {
             front.shape = Some(shape);
@@ -157,7 +173,7 @@ impl Directory {
         }
         Some(match shape.0 {
             0 => Condition::Unusable(Unusable::Empty),
-            1..=MAX_FILE_BYTES => Condition::Ready,
+            length if length <= most => Condition::Ready,
             _ => Condition::Unusable(Unusable::TooLarge),
         })
     }
@@ -168,15 +184,16 @@ impl Directory {
     /// [`Unusable`].
     pub fn read(&mut self, candidate: &Candidate) -> Result<Option<&[u8]>, Unusable> {
         self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
         let unreadable = |error: std::io::Error| Unusable::Unreadable(error.kind());
         let file = match File::open(self.path.join(OsStr::from_bytes(&candidate.position))) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(unreadable)?,
         };
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut self.buffer).map_err(unreadable)?;
+        file.take(self.most + 1).read_to_end(&mut self.buffer).map_err(unreadable)?;
         match self.buffer.len() as u64 {
             0 => Err(Unusable::Empty),
-            1..=MAX_FILE_BYTES => Ok(Some(&self.buffer)),
+            length if length <= self.most => Ok(Some(&self.buffer)),
             _ => Err(Unusable::TooLarge),
         }
     }
@@ -187,7 +204,7 @@ impl Directory {
     )]
     fn look(&mut self, now: Moment) {
         let started = Instant::now();
-        match self.list() {
+        match self.list_without_gaps() {
             Ok(names) => {
                 if let Some(status) = &self.status {
                     status.listed(now);
@@ -213,6 +230,18 @@ impl Directory {
         let nothing = self.waiting.is_empty() && self.late.is_empty();
         self.idle_at = nothing.then_some(now.wall);
         self.next_look = now.elapsed + LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
+    }
+
+    /// What [`Self::list`] finds, less the newest of what is being added meanwhile.
+    ///
+    /// A listing is no snapshot: of two files that appear while it runs it may hold the second alone, and the first would come behind
+    /// the position for good. All up to the last name of one listing were there when the next began, so that one has all of them.
+    fn list_without_gaps(&mut self) -> std::io::Result<Vec<Vec<u8>>> {
+        let seen = self.list()?;
+        let Some(last) = seen.last().filter(|_| !self.settle.is_zero()) else { return Ok(seen) };
+        let mut names = self.list()?;
+        names.retain(|name| name <= last);
+        Ok(names)
     }
 
     /// The first names behind which nothing was taken yet, in order; names that appeared behind the position go to `late`.
@@ -321,6 +350,36 @@ mod tests {
 
     fn ready(names: &[&str]) -> Vec<(String, Condition)> {
         names.iter().map(|name| ((*name).to_string(), Condition::Ready)).collect()
+    }
+
+    #[test]
+    fn files_that_appear_while_the_folder_is_listed_all_come_in_order() {
+        // So many that a listing takes several calls of the system.
+        const FILES: u32 = 4_000;
+        let folder = tempfile::tempdir().expect("folder");
+        let add = |number: u32| {
+            let hidden = folder.path().join(format!(".{number:08}"));
+            fs::write(&hidden, b"x").expect("written");
+            fs::rename(hidden, folder.path().join(format!("{number:08}.jpg"))).expect("renamed");
+        };
+        (0..FILES).for_each(add);
+        let mut source = Directory::watched(folder.path().to_path_buf(), format!("{:08}.jpg", FILES - 1).into_bytes());
+        let mut found = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (FILES..2 * FILES).for_each(add));
+            for look in 1_u64..100_000 {
+                found.extend(names(&mut source, look * 300));
+                if found.len() >= FILES as usize {
+                    break;
+                }
+            }
+        });
+        let expected = (FILES..2 * FILES).map(|number| (format!("{number:08}.jpg"), Condition::Ready));
+        assert!(
+            found.iter().cloned().eq(expected),
+            "out of order: {:?}",
+            found.iter().filter(|(_, condition)| *condition == Condition::OutOfOrder).take(5).collect::<Vec<_>>()
+        );
     }
 
     #[test]

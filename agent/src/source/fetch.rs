@@ -1,11 +1,9 @@
-//! Keeps live sources alive: try, say what failed, wait, try again; until the agent stops.
+//! Keeps live sources alive: try, say what failed, wait, try again; until told to stop.
 //!
 //! Must hold: two attempts are never closer than [`FLOOR`], and the waits between attempts that bring nothing for [`STEADY`] grow as
 //! those of the uplink do; a source whose future is dropped leaves nothing behind that runs.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use super::push::{Server, Socket};
 use super::snapshot::Snapshot;
 use super::status::{Failure, Status};
 use super::{Directory, FrameSource};
-use crate::config::{CameraConfig, HttpSource, SourceConfig, SourceKind};
+use crate::config::{HttpSource, SourceConfig, SourceKind};
 use crate::uplink::backoff::Backoff;
 use crate::window::FrameRate;
 
@@ -37,6 +35,8 @@ enum Kind {
     Exec(Exec),
     Socket(Socket, Duration),
     Server(Server, Vec<Duration>),
+    #[cfg(feature = "inference")]
+    Inference(super::inference::Proxy),
     #[cfg(feature = "rtsp")]
     Rtsp(super::rtsp::Rtsp),
     #[cfg(feature = "v4l2")]
@@ -45,96 +45,125 @@ enum Kind {
 
 /// What keeps one live source alive, or all that share a server.
 #[derive(Debug)]
-pub struct Fetcher {
+pub(super) struct Fetcher {
     kind: Kind,
     feeds: Vec<Feed>,
     outside: Outside,
 }
 
-/// Sources ready to begin.
-#[derive(Debug, Default)]
-pub struct Open {
-    /// One for each camera, in their order.
-    pub sources: Vec<FrameSource>,
-    /// What has to run for the live ones.
-    pub fetchers: Vec<Fetcher>,
-    /// Their states, in the same order.
-    pub statuses: Vec<Arc<Status>>,
+/// A source that is ready to begin; nothing of it runs yet.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) name: Name,
+    pub(super) source: SourceConfig,
+    /// Where its frames go in; a folder is looked through by the pipeline and has none.
+    pub(super) feed: Option<Feed>,
+    pub(super) status: Arc<Status>,
 }
 
-/// A server and those who share it.
-#[derive(Default)]
-struct Shared {
-    token_file: Option<PathBuf>,
-    feeds: Vec<Feed>,
-    waits: Vec<Duration>,
-}
-
-/// Opens the sources of cameras. `position` says how far the folder of a camera was counted.
+/// Prepares the source of a camera: the end that the pipeline takes frames from, and what has to run for it.
 #[must_use]
-pub fn open(cameras: &[CameraConfig], mut position: impl FnMut(&Name) -> Vec<u8>, outside: &Outside) -> Open {
-    let mut open = Open::default();
-    let mut servers: BTreeMap<SocketAddr, Shared> = BTreeMap::new();
-    for CameraConfig { name, source, .. } in cameras {
-        let mut begin = |place: String| {
-            let limits = Limits { bytes: source.max_frame, pixels: source.max_pixels };
-            let (feed, live) = live(Status::new(name.clone(), place), limits, outside.clone());
-            open.statuses.push(Arc::clone(live.status()));
-            open.sources.push(FrameSource::Live(live));
-            feed
-        };
-        let (kind, feed) = match &source.kind {
-            SourceKind::Directory { path, .. } => {
-                let status = Arc::new(Status::new(name.clone(), path.display().to_string()));
-                let folder = Directory::watched(path.clone(), position(name)).telling(Arc::clone(&status));
-                open.statuses.push(status);
-                open.sources.push(FrameSource::Directory(folder));
-                continue;
-            }
-            SourceKind::PushHttp { listen, token_file } => {
-                let feed = begin(format!("http://{listen}/{name}"));
-                let server = servers.entry(*listen).or_default();
-                server.token_file.clone_from(token_file);
-                server.feeds.push(feed);
-                server.waits.push(source.timeout);
-                continue;
-            }
-            SourceKind::Snapshot(http) => (snapshot(http, source), begin(http.address.to_string())),
+pub fn prepare(name: &Name, source: &SourceConfig, outside: &Outside) -> (FrameSource, Prepared) {
+    let status = Arc::new(Status::new(name.clone(), place(name, &source.kind)));
+    let (frames, feed) = if let SourceKind::Directory { path, .. } = &source.kind {
+        let folder =
+            Directory::watched(path.clone(), Vec::new()).limited(source.max_frame as u64).telling(Arc::clone(&status));
+        (FrameSource::Directory(folder), None)
+    } else {
+        let limits = Limits { bytes: source.max_frame, pixels: source.max_pixels };
+        let (feed, live) = live(Arc::clone(&status), limits, outside.clone());
+        (FrameSource::Live(live), Some(feed))
+    };
+    (frames, Prepared { name: name.clone(), source: source.clone(), feed, status })
+}
+
+/// What people are told of where a source is; it holds no credentials.
+fn place(name: &Name, kind: &SourceKind) -> String {
+    match kind {
+        SourceKind::Directory { path, .. } => path.display().to_string(),
+        SourceKind::Snapshot(http) | SourceKind::Mjpeg(http) => http.address.to_string(),
+        SourceKind::Exec(command) => command.name(),
+        SourceKind::PushHttp { listen, .. } => format!("http://{listen}/{name}"),
+        SourceKind::PushSocket(path) => path.display().to_string(),
+        #[cfg(feature = "inference")]
+        SourceKind::Inference(inference) => format!("http://{} for {}", inference.listen, inference.upstream),
+        SourceKind::Rtsp { address, .. } => address.to_string(),
+        SourceKind::V4l2 { device, .. } => device.display().to_string(),
+    }
+}
+
+impl Prepared {
+    /// The address of the server that this camera shares with others.
+    pub(super) const fn server(&self) -> Option<SocketAddr> {
+        match &self.source.kind {
+            SourceKind::PushHttp { listen, .. } => Some(*listen),
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(inference) => Some(inference.listen),
+            _ => None,
+        }
+    }
+
+    /// What has to run for this camera alone, where anything has.
+    pub(super) fn fetcher(&self, outside: Outside) -> Option<Fetcher> {
+        let (source, feed) = (&self.source, self.feed.clone()?);
+        let kind = match &source.kind {
+            SourceKind::Directory { .. } | SourceKind::PushHttp { .. } => return None,
+            #[cfg(feature = "inference")]
+            SourceKind::Inference(_) => return None,
+            SourceKind::Snapshot(http) => snapshot(http, source),
             SourceKind::Mjpeg(HttpSource { address, certificates }) => {
-                let mjpeg = Mjpeg::new(address.clone(), certificates.clone(), source.timeout);
-                (Kind::Mjpeg(mjpeg), begin(address.to_string()))
+                Kind::Mjpeg(Mjpeg::new(address.clone(), certificates.clone(), source.timeout))
             }
-            SourceKind::Exec(command) => {
-                (Kind::Exec(Exec::new(command.clone(), source.timeout)), begin(command.name()))
-            }
-            SourceKind::PushSocket(path) => {
-                let socket = Socket::new(path.clone(), source.timeout);
-                (Kind::Socket(socket, source.timeout), begin(path.display().to_string()))
-            }
+            SourceKind::Exec(command) => Kind::Exec(Exec::new(command.clone(), source.timeout)),
+            SourceKind::PushSocket(path) => Kind::Socket(Socket::new(path.clone(), source.timeout), source.timeout),
             #[cfg(feature = "rtsp")]
             SourceKind::Rtsp { address, udp } => {
-                let rtsp = super::rtsp::Rtsp::new(address.clone(), *udp, source.timeout);
-                (Kind::Rtsp(rtsp), begin(address.to_string()))
+                Kind::Rtsp(super::rtsp::Rtsp::new(address.clone(), *udp, source.timeout))
             }
             #[cfg(feature = "v4l2")]
             SourceKind::V4l2 { device, size } => {
-                let camera = super::v4l2::Device::new(device.clone(), *size, source.timeout);
-                (Kind::V4l2(camera), begin(device.display().to_string()))
+                Kind::V4l2(super::v4l2::Device::new(device.clone(), *size, source.timeout))
             }
             // The configuration refuses what this program was built without.
             #[cfg(not(all(feature = "rtsp", feature = "v4l2")))]
-            _ => {
-                begin("a kind this program was built without".into());
-                continue;
-            }
+            _ => return None,
         };
-        open.fetchers.push(Fetcher { kind, feeds: vec![feed], outside: outside.clone() });
+        Some(Fetcher { kind, feeds: vec![feed], outside })
     }
-    for (listen, Shared { token_file, feeds, waits }) in servers {
-        let server = Server::new(listen, token_file, feeds.clone());
-        open.fetchers.push(Fetcher { kind: Kind::Server(server, waits), feeds, outside: outside.clone() });
+}
+
+/// What runs for the cameras behind one address: a proxy in front of their model server, or a server that they are pushed to.
+pub(super) fn server<'p>(
+    listen: SocketAddr,
+    cameras: impl Iterator<Item = &'p Prepared> + Clone,
+    outside: Outside,
+    #[cfg(feature = "inference")] figures: &super::inference::Figures,
+) -> Fetcher {
+    // The configuration has one for all of them; while they change one after the other the stricter side wins.
+    let token_file = cameras.clone().find_map(|camera| match &camera.source.kind {
+        SourceKind::PushHttp { token_file, .. } => token_file.clone(),
+        _ => None,
+    });
+    let feeds: Vec<Feed> = cameras.clone().filter_map(|camera| camera.feed.clone()).collect();
+    #[cfg(feature = "inference")]
+    if let Some(proxy) = proxy(cameras.clone(), figures) {
+        return Fetcher { kind: Kind::Inference(proxy), feeds, outside };
     }
-    open
+    let waits = cameras.map(|camera| camera.source.timeout).collect();
+    Fetcher { kind: Kind::Server(Server::new(listen, token_file, feeds.clone()), waits), feeds, outside }
+}
+
+/// The proxy of these cameras, where they have one.
+#[cfg(feature = "inference")]
+fn proxy<'p>(
+    cameras: impl Iterator<Item = &'p Prepared>,
+    figures: &super::inference::Figures,
+) -> Option<super::inference::Proxy> {
+    let watched = cameras.filter_map(|camera| match &camera.source.kind {
+        SourceKind::Inference(inference) => Some((&**inference, camera.feed.clone()?, &camera.source)),
+        _ => None,
+    });
+    super::inference::Proxy::of(watched, figures)
 }
 
 fn snapshot(http: &HttpSource, source: &SourceConfig) -> Kind {
@@ -144,8 +173,8 @@ fn snapshot(http: &HttpSource, source: &SourceConfig) -> Kind {
 }
 
 impl Fetcher {
-    /// Runs until the agent stops.
-    pub async fn run(mut self) {
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self) {
         let outside = self.outside.clone();
         let mut backoff = Backoff::default();
         loop {
@@ -192,6 +221,15 @@ impl Kind {
                 failure = silence(pairs.collect()) => failure,
             };
         }
+        #[cfg(feature = "inference")]
+        if let Self::Inference(proxy) = self {
+            let pairs = feeds.iter().zip(proxy.waits());
+            let silence = silence(pairs.collect());
+            return tokio::select! {
+                failure = proxy.attempt() => failure,
+                failure = silence => failure,
+            };
+        }
         let Some(feed) = feeds.first() else { return Failure::Ended };
         match self {
             Self::Snapshot(snapshot) => snapshot.attempt(feed).await,
@@ -205,6 +243,8 @@ impl Kind {
             Self::Rtsp(rtsp) => rtsp.attempt(feed).await,
             #[cfg(feature = "v4l2")]
             Self::V4l2(device) => device.attempt(feed).await,
+            #[cfg(feature = "inference")]
+            Self::Inference(_) => Failure::Ended,
             Self::Server(..) => Failure::Ended,
         }
     }
@@ -213,6 +253,8 @@ impl Kind {
         match self {
             Self::Exec(exec) => exec.close().await,
             Self::Socket(socket, _) => socket.close(),
+            #[cfg(feature = "inference")]
+            Self::Inference(proxy) => proxy.close().await,
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! Whoever is pushed to may refuse instead ([`Feed::offer`]), so that the sender learns of it.
 //!
 //! Must hold: at most [`WAITING`] frames wait, and of them at most the newest and one limit's worth of bytes; no frame disappears
-//! without being counted.
+//! without being counted; at most [`VERDICTS`] truths of earlier frames wait.
 //!
 //! Deliberately absent: a position. A stream cannot be read again: what the open window had counted when the process died is gone, and
 //! shows as missing where a rate is configured.
@@ -19,11 +19,15 @@ use tokio::sync::watch;
 use super::huffman::with_tables;
 use super::jpeg_stream::Piece;
 use super::status::{Failure, Status};
-use super::weight::decoded_bytes;
 use super::{Candidate, Condition, Moment, Unusable};
+use crate::decode::decoded_bytes;
+use crate::prediction::Heard;
 
 /// Frames that wait at most.
 pub(super) const WAITING: usize = 8;
+/// Truths of earlier frames that wait at most.
+#[cfg(feature = "inference")]
+const VERDICTS: usize = 4096;
 
 /// What a live source takes from outside.
 #[derive(Clone)]
@@ -32,7 +36,7 @@ pub struct Outside {
     pub now: fn() -> Moment,
     /// 64 random bits.
     pub random: fn() -> u64,
-    /// Turns true when the agent stops.
+    /// Turns true when the source is to end.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -43,7 +47,7 @@ impl fmt::Debug for Outside {
 }
 
 impl Outside {
-    /// Resolves when the agent stops.
+    /// Resolves when the source is to end.
     pub async fn stopped(&self) {
         let mut stop = self.stop.clone();
         // An error means that nobody is left who could say it.
@@ -65,12 +69,14 @@ pub(super) struct Limits {
 #[derive(Debug)]
 struct Waiting {
     taken: UnixMillis,
-    picture: Result<Vec<u8>, Unusable>,
+    /// Nothing where only the model was heard.
+    picture: Result<Option<Vec<u8>>, Unusable>,
+    heard: Option<Box<Heard>>,
 }
 
 impl Waiting {
     fn bytes(&self) -> usize {
-        self.picture.as_ref().map_or(0, Vec::len)
+        self.picture.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len)
     }
 }
 
@@ -79,6 +85,7 @@ struct Queue {
     frames: VecDeque<Waiting>,
     bytes: usize,
     skipped: u32,
+    verdicts: VecDeque<bool>,
 }
 
 impl Queue {
@@ -140,8 +147,40 @@ impl Feed {
 
     /// A frame of a known time.
     pub(super) fn put_taken(&self, piece: Piece, taken: UnixMillis) {
-        let frame = Waiting { taken, picture: self.checked(piece) };
+        let frame = Waiting { taken, picture: self.checked(piece).map(Some), heard: None };
         self.status.delivered((self.outside.now)());
+        self.wait(frame);
+    }
+
+    /// What a model was heard to say, with the picture it said it of where there is one.
+    #[cfg(feature = "inference")]
+    pub(super) fn put_heard(&self, picture: Option<Piece>, heard: Option<Box<Heard>>, taken: UnixMillis) {
+        let picture = picture.map(|piece| self.checked(piece)).transpose();
+        self.status.delivered((self.outside.now)());
+        self.wait(Waiting { taken, picture, heard });
+    }
+
+    /// A frame that was left out before it came here.
+    #[cfg(feature = "inference")]
+    pub(super) fn skip(&self) {
+        self.status.alive((self.outside.now)());
+        let mut queue = lock(&self.queue);
+        queue.skipped = queue.skipped.saturating_add(1);
+    }
+
+    /// The truth of an earlier frame; false where too many wait.
+    #[cfg(feature = "inference")]
+    #[must_use]
+    pub(super) fn judge(&self, wrong: bool) -> bool {
+        let mut queue = lock(&self.queue);
+        let room = queue.verdicts.len() < VERDICTS;
+        if room {
+            queue.verdicts.push_back(wrong);
+        }
+        room
+    }
+
+    fn wait(&self, frame: Waiting) {
         let mut queue = lock(&self.queue);
         while queue.frames.len() >= WAITING || queue.bytes > self.limits.bytes {
             if queue.pop().is_none() {
@@ -156,7 +195,7 @@ impl Feed {
     #[must_use]
     pub(super) fn offer(&self, piece: Piece) -> bool {
         let now = (self.outside.now)();
-        let frame = Waiting { taken: now.wall, picture: self.checked(piece) };
+        let frame = Waiting { taken: now.wall, picture: self.checked(piece).map(Some), heard: None };
         self.status.delivered(now);
         let mut queue = lock(&self.queue);
         if queue.frames.len() >= WAITING || queue.bytes > self.limits.bytes {
@@ -195,15 +234,16 @@ pub struct Live {
     queue: Arc<Mutex<Queue>>,
     status: Arc<Status>,
     current: Vec<u8>,
+    heard: Option<Box<Heard>>,
     idle_at: Option<UnixMillis>,
 }
 
 /// Both ends for one camera.
 #[must_use]
-pub(super) fn live(status: Status, limits: Limits, outside: Outside) -> (Feed, Live) {
-    let (queue, status) = (Arc::new(Mutex::default()), Arc::new(status));
+pub(super) fn live(status: Arc<Status>, limits: Limits, outside: Outside) -> (Feed, Live) {
+    let queue = Arc::new(Mutex::default());
     let feed = Feed { queue: Arc::clone(&queue), status: Arc::clone(&status), limits, outside };
-    (feed, Live { queue, status, current: Vec::new(), idle_at: None })
+    (feed, Live { queue, status, current: Vec::new(), heard: None, idle_at: None })
 }
 
 impl Live {
@@ -229,19 +269,37 @@ impl Live {
             let taken = queue.frames.front().map_or(now.wall, |frame| frame.taken);
             return candidate(taken, Condition::Skipped(skipped));
         }
+        if let Some(wrong) = queue.verdicts.pop_front() {
+            return candidate(now.wall, Condition::Judged(wrong));
+        }
+        // Between two frames a camera holds none.
+        (self.current, self.heard) = (Vec::new(), None);
         match queue.pop() {
-            Some(Waiting { taken, picture: Ok(bytes) }) => {
-                self.current = bytes;
-                candidate(taken, Condition::Ready)
+            Some(Waiting { taken, picture: Ok(picture), heard }) => {
+                self.heard = heard;
+                let condition = if picture.is_some() { Condition::Ready } else { Condition::Heard };
+                self.current = picture.unwrap_or_default();
+                candidate(taken, condition)
             }
-            Some(Waiting { taken, picture: Err(reason) }) => candidate(taken, Condition::Unusable(reason)),
+            Some(Waiting { taken, picture: Err(reason), .. }) => candidate(taken, Condition::Unusable(reason)),
             None => {
-                // Between two frames a camera holds none.
-                self.current = Vec::new();
                 self.idle_at = Some(now.wall);
                 None
             }
         }
+    }
+
+    /// What a model said of the frame taken last, where that was heard.
+    #[must_use]
+    pub fn heard(&self) -> Option<&Heard> {
+        self.heard.as_deref()
+    }
+
+    /// Frames that nobody will take any more, once whoever fetched them has ended.
+    #[must_use]
+    pub fn left_over(&self) -> u32 {
+        let queue = lock(&self.queue);
+        u32::try_from(queue.frames.len()).unwrap_or(u32::MAX).saturating_add(queue.skipped)
     }
 
     /// The frame taken last.
@@ -267,7 +325,7 @@ pub(super) mod tests {
     pub(in crate::source) fn pair(limit: usize) -> (watch::Sender<bool>, Feed, Live) {
         let (stop, outside) = outside();
         let (feed, live) = live(
-            Status::new(Name::parse("door").expect("a name"), "test".into()),
+            Arc::new(Status::new(Name::parse("door").expect("a name"), "test".into())),
             Limits { bytes: limit, pixels: 100 },
             outside,
         );
@@ -291,6 +349,25 @@ pub(super) mod tests {
         assert_eq!(live.poll(at(7)).expect("waits").condition, Condition::Unusable(Unusable::TooLarge));
         assert_eq!(live.poll(at(8)).expect("waits").condition, Condition::Unusable(Unusable::Empty));
         assert_eq!((live.poll(at(9)), live.idle_at()), (None, Some(UnixMillis(9))));
+    }
+
+    #[cfg(feature = "inference")]
+    #[test]
+    fn what_a_model_said_comes_with_its_frame_and_truths_come_first() {
+        let (_stop, feed, mut live) = pair(10);
+        let heard = Heard { labels: vec!["a".into()], ..Heard::default() };
+        feed.put_heard(Some(Piece::Picture(vec![1])), Some(Box::new(heard.clone())), UnixMillis(1));
+        feed.put_heard(None, Some(Box::new(heard.clone())), UnixMillis(2));
+        feed.put_heard(Some(Piece::Picture(vec![2])), None, UnixMillis(3));
+        assert!(feed.judge(true));
+        assert_eq!(live.poll(at(5)).expect("waits").condition, Condition::Judged(true));
+        assert_eq!(live.poll(at(5)).expect("waits").condition, Condition::Ready);
+        assert_eq!((live.read(), live.heard()), ([1].as_slice(), Some(&heard)));
+        assert_eq!(live.poll(at(5)).expect("waits").condition, Condition::Heard);
+        assert_eq!((live.read(), live.heard()), ([].as_slice(), Some(&heard)));
+        assert_eq!(live.poll(at(5)).expect("waits").condition, Condition::Ready);
+        assert_eq!((live.read(), live.heard()), ([2].as_slice(), None));
+        assert_eq!((0..=VERDICTS).filter(|_| feed.judge(false)).count(), VERDICTS);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! and its own way back after a failure, and the pipeline takes them from a small waiting room ([`Live`]). A live source cannot fail for
 //! good: whatever is wrong is in its [`Status`], and it is tried again after a jittered delay.
 //!
-//! Deliberately absent in this release: inference sources.
+//! Some sources hear what a model says of their frames; it travels with the frame ([`FrameSource::heard`]).
 
 pub mod address;
 mod digest;
@@ -17,6 +17,8 @@ mod exec;
 mod fetch;
 mod http;
 mod huffman;
+#[cfg(feature = "inference")]
+mod inference;
 mod jpeg_stream;
 mod live;
 mod mjpeg;
@@ -24,23 +26,26 @@ mod multipart;
 mod push;
 #[cfg(feature = "rtsp")]
 mod rtsp;
+mod running;
 mod snapshot;
 mod status;
 #[cfg(feature = "v4l2")]
 mod v4l2;
-mod weight;
 
 use std::time::Duration;
 
 use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
 
+use crate::prediction::Heard;
+
 pub use directory::{Directory, MAX_FILE_BYTES};
 pub use exec::CommandLine;
-pub use fetch::{Fetcher, Open, open};
+pub use fetch::{Prepared, prepare};
 pub use http::SCHEMES as HTTP_SCHEMES;
 pub use live::{Live, Outside};
 pub use multipart::Malformed;
+pub use running::Running;
 pub use status::{Failure, Health, Status};
 
 /// The instant of a look at a source: the wall clock, and a clock that never jumps.
@@ -91,6 +96,10 @@ impl Unusable {
 pub enum Condition {
     /// Complete; read it.
     Ready,
+    /// No picture, but what a model said of one.
+    Heard,
+    /// The truth of an earlier frame is known: whether the model was wrong.
+    Judged(bool),
     /// Counted as undecodable.
     Unusable(Unusable),
     /// So many frames before this one were left out, because they came faster than they could be measured.
@@ -120,6 +129,14 @@ pub enum FrameSource {
 }
 
 impl FrameSource {
+    /// Goes on behind what was counted of the camera before; to be called before the first candidate is taken. A live source has no
+    /// position to go on from.
+    pub fn resume(&mut self, position: &[u8]) {
+        if let Self::Directory(directory) = self {
+            directory.resume(position);
+        }
+    }
+
     /// The next candidate, where one is ready. It counts as taken.
     pub fn poll(&mut self, now: Moment) -> Option<Candidate> {
         match self {
@@ -136,6 +153,15 @@ impl FrameSource {
         match self {
             Self::Directory(directory) => directory.read(candidate),
             Self::Live(live) => Ok(Some(live.read())),
+        }
+    }
+
+    /// What a model said of the candidate just taken, where that was heard.
+    #[must_use]
+    pub fn heard(&self) -> Option<&Heard> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Live(live) => live.heard(),
         }
     }
 

@@ -110,6 +110,12 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A model server that does not answer the inferences that pass.
+    #[error("{0}")]
+    Upstream(String),
+    /// Inferences pass, and nothing can be made of them.
+    #[error("an inference passed and could not be looked at: {0}")]
+    Unread(String),
     /// A camera of this machine.
     #[error("{path}: {error}")]
     Device {
@@ -141,6 +147,8 @@ impl Failure {
             Self::Exited { .. } => "exited",
             Self::Listen { .. } => "listen",
             Self::Folder { .. } => "folder",
+            Self::Upstream(_) => "upstream",
+            Self::Unread(_) => "unread",
             Self::Device { .. } => "device",
         }
     }
@@ -242,6 +250,12 @@ impl Status {
         if let Some(not_shown) = inner.line(now.elapsed) {
             tracing::info!(camera = %self.camera, source = %self.place, not_shown, "pictures arrive");
         }
+    }
+
+    /// Something came that is no picture, but a sign of life.
+    #[cfg(feature = "inference")]
+    pub fn alive(&self, now: Moment) {
+        self.inner().heard = Some(now.elapsed);
     }
 
     /// A folder could be listed.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -34,29 +33,30 @@ struct Running {
     names: Vec<String>,
     sources: Vec<FrameSource>,
     statuses: Vec<Arc<Status>>,
-    tasks: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    running: super::Running,
 }
 
 impl Running {
     /// Starts sources as a configuration file would describe them; `random` is all the luck there is.
-    fn start(cameras: &[(&str, String)], random: fn() -> u64) -> Self {
+    async fn start(cameras: &[(&str, String)], random: fn() -> u64) -> Self {
         let mut text = "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"h:1\"\n".to_owned();
         for (name, source) in cameras {
             text.push_str(&format!("[[camera]]\nname = \"{name}\"\nsource = {{ {source} }}\n"));
         }
         let config = Config::resolve(Path::new("agent.toml"), &text, &Overrides::default());
         let config = config.unwrap_or_else(|faults| panic!("{faults}"));
-        let (stop, stopping) = watch::channel(false);
-        let outside = Outside { now: clock::now, random, stop: stopping };
-        let Open { sources, fetchers, statuses } = open(config.cameras(), |_| Vec::new(), &outside);
+        let mut running = super::Running::new(clock::now, random);
+        let outside = running.outside();
+        let pairs = config.cameras().iter().map(|camera| prepare(&camera.name, &camera.source, &outside));
+        let (sources, prepared): (Vec<_>, Vec<_>) = pairs.unzip();
+        let statuses = prepared.iter().map(|prepared| Arc::clone(&prepared.status)).collect();
+        running.start(prepared).await;
         let names = cameras.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let tasks = fetchers.into_iter().map(|fetcher| tokio::spawn(fetcher.run())).collect();
-        Self { names, sources, statuses, tasks, stop }
+        Self { names, sources, statuses, running }
     }
 
-    fn one(source: String) -> Self {
-        Self::start(&[("door", source)], rand::random::<u64>)
+    async fn one(source: String) -> Self {
+        Self::start(&[("door", source)], rand::random::<u64>).await
     }
 
     /// The next thing that comes from a camera.
@@ -97,10 +97,8 @@ impl Running {
     }
 
     async fn end(self) {
-        self.stop.send_replace(true);
-        for task in self.tasks {
-            timeout(Duration::from_secs(8), task).await.expect("a source ends when it is told to").expect("no panic");
-        }
+        let ended = timeout(Duration::from_secs(8), self.running.end_all()).await;
+        ended.expect("sources end when they are told to");
     }
 }
 
@@ -209,7 +207,8 @@ async fn snapshots_come_at_their_instants_over_one_connection() {
     })
     .await;
     let mut running =
-        Running::one(format!("kind = \"snapshot\", url = \"http://{}/snap?channel=1\", fps = 10", server.address));
+        Running::one(format!("kind = \"snapshot\", url = \"http://{}/snap?channel=1\", fps = 10", server.address))
+            .await;
     let mut times = Vec::new();
     for number in 0..6 {
         let end = Instant::now() + PATIENCE;
@@ -308,7 +307,7 @@ async fn whatever_a_snapshot_server_answers_has_its_name_and_no_consequence() {
     cameras.push(("gone".into(), format!("kind = \"snapshot\", url = \"http://{gone}/\"")));
     expected.push("connect");
     let cameras: Vec<(&str, String)> = cameras.iter().map(|(name, source)| (name.as_str(), source.clone())).collect();
-    let mut running = Running::start(&cameras, rand::random::<u64>);
+    let mut running = Running::start(&cameras, rand::random::<u64>).await;
     for (camera, name) in expected.iter().enumerate() {
         match *name {
             "good" => assert_eq!(running.picture(camera).await, jpeg(1, 16, 16)),
@@ -336,7 +335,7 @@ async fn a_server_that_closes_at_once_is_not_hammered_and_found_again_when_it_me
     .await;
     // With the worst of luck there is no wait but the least.
     let source = format!("kind = \"mjpeg\", url = \"http://{}/\"", server.address);
-    let mut running = Running::start(&[("door", source)], || 0);
+    let mut running = Running::start(&[("door", source)], || 0).await;
     let began = Instant::now();
     running.picture(0).await;
     assert!(began.elapsed() >= Duration::from_millis(8 * 200), "{:?}", began.elapsed());
@@ -354,7 +353,7 @@ async fn an_endless_answer_delivers_whatever_its_pictures_are() {
     let server =
         serve(move |_, _| Answer::Repeat(http(MULTIPART, &body), same.clone(), Duration::from_millis(30))).await;
     let mut running =
-        Running::one(format!("kind = \"mjpeg\", url = \"http://{}/\", max_frame = \"64KiB\"", server.address));
+        Running::one(format!("kind = \"mjpeg\", url = \"http://{}/\", max_frame = \"64KiB\"", server.address)).await;
     assert_eq!(running.picture(0).await, small);
     assert_eq!(running.picture(0).await, large, "another size in the middle of a stream");
     assert_eq!(running.picture(0).await, b"not a picture", "for the decoder to refuse");
@@ -399,7 +398,7 @@ async fn an_endless_answer_that_goes_wrong_has_the_name_of_what_went_wrong() {
         expected.push(name);
     }
     let cameras: Vec<(&str, String)> = cameras.iter().map(|(name, source)| (name.as_str(), source.clone())).collect();
-    let running = Running::start(&cameras, rand::random::<u64>);
+    let running = Running::start(&cameras, rand::random::<u64>).await;
     for (camera, reason) in expected.iter().enumerate() {
         running.failure(camera, reason).await;
     }
@@ -435,7 +434,7 @@ async fn credentials_go_only_to_a_server_that_asks_and_never_into_a_message() {
             format!("kind = \"snapshot\", url = \"http://admin:pass%20word@{}/?pwd=word\", fps = 20", refusing.address),
         ),
     ];
-    let mut running = Running::start(&cameras, rand::random::<u64>);
+    let mut running = Running::start(&cameras, rand::random::<u64>).await;
     for _ in 0..6 {
         running.picture(0).await;
     }
@@ -516,7 +515,7 @@ async fn a_camera_with_a_certificate_of_its_own_is_believed_when_it_is_the_one_n
         ("missing", source("missing.pem")),
         ("system", format!("kind = \"snapshot\", url = \"https://{address}/\", fps = 5")),
     ];
-    let mut running = Running::start(&cameras, rand::random::<u64>);
+    let mut running = Running::start(&cameras, rand::random::<u64>).await;
     assert_eq!(running.picture(0).await, jpeg(1, 16, 16));
     for camera in 1..cameras.len() {
         let message = running.failure(camera, "tls").await;
@@ -537,7 +536,7 @@ async fn a_program_delivers_pictures_and_is_started_again_when_it_ends() {
     fs::write(folder.path().join("1"), &first).expect("written");
     fs::write(folder.path().join("2"), [second.as_slice(), &second[..40]].concat()).expect("written");
     let script = format!("cd {:?}; cat 1; cat 2; echo rtsp://admin:secret@cam/1: no route >&2; exit 3", folder.path());
-    let mut running = Running::one(shell(&script));
+    let mut running = Running::one(shell(&script)).await;
     for _ in 0..2 {
         assert_eq!(running.picture(0).await, first);
         assert_eq!(running.picture(0).await, second);
@@ -558,7 +557,7 @@ async fn a_program_that_misbehaves_has_the_name_of_what_it_does() {
         ("killed", shell("kill -9 $$"), "exited"),
     ];
     let sources: Vec<(&str, String)> = cameras.iter().map(|(name, source, _)| (*name, source.clone())).collect();
-    let running = Running::start(&sources, rand::random::<u64>);
+    let running = Running::start(&sources, rand::random::<u64>).await;
     for (camera, (_, _, reason)) in cameras.iter().enumerate() {
         running.failure(camera, reason).await;
     }
@@ -577,7 +576,8 @@ async fn a_program_and_whatever_it_started_end_with_the_agent_even_if_they_do_no
     let pids = folder.path().join("pids");
     let script =
         format!("trap '' TERM; sleep 1000 & echo $! >> {pids:?}; echo $$ >> {pids:?}; while true; do sleep 0.1; done");
-    let running = Running::one(format!("kind = \"exec\", command = [\"sh\", \"-c\", {script:?}], timeout = \"1h\""));
+    let running =
+        Running::one(format!("kind = \"exec\", command = [\"sh\", \"-c\", {script:?}], timeout = \"1h\"")).await;
     let end = Instant::now() + PATIENCE;
     let found = loop {
         let text = fs::read_to_string(&pids).unwrap_or_default();
@@ -634,7 +634,7 @@ async fn what_is_posted_is_taken_or_refused_with_a_reason() {
         ("yard", format!("kind = \"push\", listen = \"{open_address}\"")),
         ("gate", format!("kind = \"push\", listen = \"{guarded}\", token_file = {token:?}")),
     ];
-    let mut running = Running::start(&cameras, rand::random::<u64>);
+    let mut running = Running::start(&cameras, rand::random::<u64>).await;
     until_listening(open_address).await;
     until_listening(guarded).await;
     let picture = jpeg(1, 32, 32);
@@ -684,7 +684,7 @@ async fn a_socket_takes_pictures_behind_their_length_and_plain_files() {
     // What a killed agent leaves is no obstacle.
     drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
     let source = format!("kind = \"push\", socket = {path:?}, max_frame = \"64KiB\"");
-    let mut running = Running::one(source.clone());
+    let mut running = Running::one(source.clone()).await;
     let connect = async || {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -723,7 +723,7 @@ async fn a_socket_takes_pictures_behind_their_length_and_plain_files() {
     let message = running.failure(0, "protocol").await;
     assert!(message.contains("2147483647"), "{message}");
     // A second agent on the same path is told, and does not take it away.
-    let second = Running::one(source);
+    let second = Running::one(source).await;
     second.failure(0, "listen").await;
     second.end().await;
     running.end().await;

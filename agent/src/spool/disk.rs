@@ -181,6 +181,11 @@ impl DiskFile for File {
     }
 }
 
+/// Whether there was no room: on the disk, under a quota, or under a limit on the size of files. All of them end when room is made.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// A disk that recovers by itself does so within a few attempts.
 const READ_ATTEMPTS: usize = 3;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::disk::{Disk, read_patiently, replace};
+use super::disk::{Disk, is_full, read_patiently, replace};
 
 const FILE: &str = "epoch";
 /// The file holds one number.
@@ -60,7 +60,7 @@ fn store(disk: &dyn Disk, state_dir: &Path, epoch: u32) -> Result<(), EpochError
     let text = format!("{epoch}\n");
     let stored = match replace(disk, &path, text.as_bytes()) {
         // A full disk takes no new file, but the same bytes in the old one: an agent that starts can empty it.
-        Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+        Err(error) if is_full(&error.source) => {
             disk.edit(&path).and_then(|file| file.write_all_at(text.as_bytes(), 0).and_then(|()| file.sync()))
         }
         stored => stored.map_err(|error| error.source),

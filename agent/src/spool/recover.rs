@@ -10,7 +10,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Kind, Mark, Record, RecordId, Tombstone, TombstoneCause};
 use thiserror::Error;
 
-use super::disk::{Disk, DiskFile, SystemDisk, read_patiently, replace};
+use super::disk::{Disk, DiskFile, SystemDisk, is_full, read_patiently, replace};
 use super::epoch::{EpochError, next_epoch};
 use super::format::{self, CameraCheckpoint, Checkpoint, DAMAGED, Head, SEGMENT};
 use super::reader::read_frame;
@@ -297,7 +297,7 @@ impl Recovery {
         }
         let written = match replace(self.disk.as_ref(), path, &bytes[..length]) {
             // No room for a copy: the file itself is cut and flushed, which is as good unless a flush failed before.
-            Err(error) if error.untouched && error.source.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if error.untouched && is_full(&error.source) => {
                 let cut = |file: Box<dyn DiskFile>| {
                     if length < bytes.len() {
                         file.set_len(length as u64)?;
@@ -373,7 +373,7 @@ impl Recovery {
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a damaged spool segment could not be rewritten");
                     // A full disk may be emptied by delivering; any other may be better at the next attempt.
-                    if error.kind() != io::ErrorKind::StorageFull {
+                    if !is_full(&error) {
                         return Err(OpenError::Folder { path: path.to_path_buf(), source: error });
                     }
                     // Without its tombstone the segment ends where its records do; the uplink says what is missing before the next one.

@@ -160,6 +160,12 @@ impl Shared {
         self.index().acknowledged
     }
 
+    /// The last record that is committed here, acknowledged or not.
+    #[must_use]
+    pub fn appended_up_to(&self) -> Mark {
+        self.index().segments.back().map(|segment| segment.last).unwrap_or_default()
+    }
+
     /// The aggregator says at the beginning of a session that it has everything up to `mark`.
     pub fn welcome(&self, mark: Mark) {
         self.index().welcomed = true;

@@ -11,7 +11,7 @@ use driftglass_protocol::wire::{Body, FrameError, Kind, Mark, Record, RecordId, 
 use serde::Serialize;
 use thiserror::Error;
 
-use super::disk::{DiskFile, Guard, replace};
+use super::disk::{DiskFile, Guard, is_full, replace};
 use super::format::{self, CameraCheckpoint, Checkpoint, Head, SEGMENT};
 use super::recover::SEGMENT_BYTES_READ;
 use super::relief::{Relieved, Unsettled};
@@ -119,7 +119,7 @@ impl Writer {
         let preamble = writer.preamble()?;
         match writer.rotate(&preamble) {
             // The agent runs all the same: what it delivers makes room, and the first window begins the segment.
-            Err(AppendError::Disk { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+            Err(AppendError::Disk { source, .. }) if is_full(&source) => {
                 tracing::error!("the disk is full: no window can be kept until there is room");
             }
             begun => begun?,
@@ -177,9 +177,7 @@ impl Writer {
         self.dispel_doubts(&batch)?;
         match self.store(&batch) {
             // The disk is full though the spool is not: merging may free what the batch needs.
-            Err(AppendError::Disk { source, .. })
-                if source.kind() == io::ErrorKind::StorageFull && self.relieve() == Relieved::Gained =>
-            {
+            Err(AppendError::Disk { source, .. }) if is_full(&source) && self.relieve() == Relieved::Gained => {
                 self.store(&batch)?;
             }
             stored => stored?,

@@ -28,11 +28,12 @@ pub(super) fn bridge(mark: Mark, stored: &Stored<'_>) -> Option<Record<'static>>
         Verdict::Gap if id.epoch == mark.epoch => {
             (RecordId { epoch: id.epoch, first: mark.sequence + 1, last: id.first.saturating_sub(1) }, previous)
         }
-        Verdict::Gap if id.first > 1 => (RecordId { epoch: id.epoch, first: 1, last: id.first - 1 }, mark),
-        Verdict::Gap => {
+        // What came before this start is lost too, as far as is known.
+        Verdict::Gap if previous > mark => {
             let first = if previous.epoch == mark.epoch { mark.sequence + 1 } else { 1 };
             (RecordId { epoch: previous.epoch, first, last: previous.sequence.max(first) }, mark)
         }
+        Verdict::Gap => (RecordId { epoch: id.epoch, first: 1, last: id.first.saturating_sub(1).max(1) }, mark),
     };
     Some(Record { id, previous, body: Body::Tombstone(tombstone) })
 }
@@ -42,6 +43,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_counted_in_the_epoch_it_was_numbered_in() {
+        let stored = |first| Stored {
+            id: RecordId { epoch: 3, first, last: first },
+            previous: Mark { epoch: 2, sequence: 20 },
+            frame: &[],
+        };
+        let lost = |mark: (u32, u64), first| {
+            let mut mark = Mark { epoch: mark.0, sequence: mark.1 };
+            let mut lost = Vec::new();
+            while let Some(Record { id, .. }) = bridge(mark, &stored(first)) {
+                lost.push((id.epoch, id.first, id.last));
+                mark = id.mark();
+            }
+            lost
+        };
+        assert_eq!(lost((2, 15), 4), [(2, 16, 20), (3, 1, 3)], "five of the start before, three of this one");
+        assert_eq!(lost((1, 9), 4), [(2, 1, 20), (3, 1, 3)], "what came after 9 in the first is known to nobody");
+        assert_eq!(lost((2, 20), 4), [(3, 1, 3)]);
+        assert_eq!(lost((3, 1), 4), [(3, 2, 3)]);
+        assert_eq!(lost((2, 15), 1), [(2, 16, 20)]);
+        assert_eq!(lost((2, 20), 1), []);
+    }
 
     proptest! {
         #[test]

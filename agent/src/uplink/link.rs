@@ -102,6 +102,14 @@ impl Link {
         }
     }
 
+    /// The connection that further streams can be opened on, where there is one.
+    pub(super) const fn quic_connection(&self) -> Option<&quinn::Connection> {
+        match &self.0 {
+            Carrier::Quic { connection, .. } => Some(connection),
+            Carrier::Tcp { .. } => None,
+        }
+    }
+
     /// What the aggregator said when it closed the connection, or why it is gone.
     #[must_use]
     pub fn close_reason(&self) -> Option<String> {

@@ -5,13 +5,14 @@
 //! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again. What is said and
 //! decided ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
 //!
-//! Deliberately absent: the second stream for configuration.
+//! Deliberately absent: configuration from the centre where the session runs over TCP.
 
 pub mod backoff;
 mod bridge;
 mod connect;
 mod exchange;
 mod floor;
+mod guidance;
 mod identity;
 mod link;
 pub mod renewal;
@@ -34,6 +35,7 @@ use backoff::Backoff;
 pub use connect::{ALPN, ConnectError, Connector, Credentials, Fallback, Target, connect_to_enrol};
 pub use exchange::{Ended, Exchange, Received};
 pub use floor::TimeFloor;
+pub use guidance::{Guidance, Report};
 use identity::{heal, renew_in_time, show_expiry, take_up};
 pub use link::{Link, Reading, Transport, Writing};
 use renewal::Keeper;
@@ -166,6 +168,8 @@ pub struct Surroundings<'a> {
     pub counters: &'a Counters,
     /// Who looks after the identity; without one it is used as it is.
     pub keeper: Option<&'a dyn Keeper>,
+    /// Where configurations from the centre go, and how the device is set; without it the device says nothing of that.
+    pub guidance: Option<&'a mut Guidance>,
 }
 
 impl std::fmt::Debug for Surroundings<'_> {
@@ -182,7 +186,7 @@ pub async fn run(
     mut connector: Connector,
     speaker: &Speaker,
     spool: &Arc<Shared>,
-    surroundings: Surroundings<'_>,
+    mut surroundings: Surroundings<'_>,
 ) -> Result<(), Fatal> {
     let mut sender = Sender::new(speaker.epoch, spool.acknowledged());
     let mut reader = Reader::new(Arc::clone(spool));
@@ -224,9 +228,11 @@ pub async fn run(
                     tokio::pin!(drive, path, look);
                     loop {
                         let random = (surroundings.random)();
+                        let guidance = surroundings.guidance.as_deref_mut();
                         tokio::select! {
                             ended = &mut drive => break ended,
                             () = renew_in_time(&mut connector, &link, random, keeper, counters) => {}
+                            never = guidance::converse(&link, guidance, counters) => match never {},
                             () = &mut path => break Ended::Stream("this device has another address now".into()),
                             better = &mut look, if transport == Transport::Tcp => {
                                 found = Some(better);

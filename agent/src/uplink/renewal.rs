@@ -13,7 +13,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{FrameError, Kind, parse_frame};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::connect::Credentials;
@@ -139,28 +139,39 @@ pub async fn ask(link: &Link, frame: &[u8]) -> Result<Certified, AskError> {
 }
 
 async fn exchange(link: &Link, frame: &[u8]) -> Result<Certified, AskError> {
-    let gone = |error: std::io::Error| AskError::Connection(link.close_reason().unwrap_or_else(|| error.to_string()));
-    let (mut receive, mut send) = link.open().await.map_err(gone)?;
-    send.write_all(frame).await.map_err(gone)?;
-    send.flush().await.map_err(gone)?;
+    let gone = |error: String| AskError::Connection(link.close_reason().unwrap_or(error));
+    let (mut receive, mut send) = link.open().await.map_err(|error| gone(error.to_string()))?;
+    send.write_all(frame).await.map_err(|error| gone(error.to_string()))?;
+    send.flush().await.map_err(|error| gone(error.to_string()))?;
+    let bytes = next_frame(&mut receive).await.map_err(|error| match error {
+        AskError::Connection(error) => gone(error),
+        error => error,
+    })?;
+    let frame = parse_frame(&bytes)?;
+    match frame.kind {
+        Kind::Issued => {
+            let issued = Issued::parse(frame).map_err(|_| AskError::Message)?;
+            let own = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
+            Ok(Certified {
+                certificate: own(issued.certificate),
+                authorities: issued.authorities.iter().map(|bytes| own(bytes)).collect(),
+                clock: issued.clock,
+            })
+        }
+        Kind::Deny => Err(AskError::Denied(Deny::parse(frame).map_err(|_| AskError::Message)?.reason)),
+        _ => Err(AskError::Message),
+    }
+}
+
+/// The bytes of the first frame of a stream.
+pub(super) async fn next_frame<R: AsyncRead + Unpin>(receive: &mut R) -> Result<Vec<u8>, AskError> {
     let mut inbox = Vec::new();
     let mut chunk = [0; 2048];
     loop {
-        match parse_frame(&inbox) {
-            Ok(frame) => {
-                return match frame.kind {
-                    Kind::Issued => {
-                        let issued = Issued::parse(frame).map_err(|_| AskError::Message)?;
-                        let own = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
-                        Ok(Certified {
-                            certificate: own(issued.certificate),
-                            authorities: issued.authorities.iter().map(|bytes| own(bytes)).collect(),
-                            clock: issued.clock,
-                        })
-                    }
-                    Kind::Deny => Err(AskError::Denied(Deny::parse(frame).map_err(|_| AskError::Message)?.reason)),
-                    _ => Err(AskError::Message),
-                };
+        match parse_frame(&inbox).map(|frame| frame.length) {
+            Ok(length) => {
+                inbox.truncate(length);
+                return Ok(inbox);
             }
             // A longer one is refused by its length alone.
             Err(FrameError::Incomplete { .. }) if inbox.len() <= FRAME_BYTES => {}
@@ -169,7 +180,7 @@ async fn exchange(link: &Link, frame: &[u8]) -> Result<Certified, AskError> {
         match receive.read(&mut chunk).await {
             Ok(0) => return Err(AskError::Message),
             Ok(count) => inbox.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-            Err(error) => return Err(gone(error)),
+            Err(error) => return Err(AskError::Connection(error.to_string())),
         }
     }
 }

@@ -85,6 +85,7 @@ impl Uplink {
             stop: stopping,
             counters: &self.counters,
             keeper: None,
+            guidance: None,
         };
         let empty = async {
             while self.shared.pending() > 0 {
@@ -173,6 +174,7 @@ fn an_aggregator_ahead_of_this_agent_ends_the_uplink_and_raises_the_next_epoch()
             stop: stopping,
             counters: &uplink.counters,
             keeper: None,
+            guidance: None,
         };
         let aggregator = async {
             let connection = endpoint.accept().await.expect("incoming").await.expect("handshake");

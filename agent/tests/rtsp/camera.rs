@@ -12,9 +12,7 @@ use std::time::Duration;
 use driftglass_agent::config::{Config, Overrides};
 use driftglass_agent::decode::Decoder;
 use driftglass_agent::host::clock;
-use driftglass_agent::source::{Condition, FrameSource, Health, Open, Outside, Status, open};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use driftglass_agent::source::{self, Condition, FrameSource, Health, Status, prepare};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,26 +62,25 @@ fn free_port() -> u16 {
 struct Running {
     sources: Vec<FrameSource>,
     statuses: Vec<Arc<Status>>,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    running: source::Running,
 }
 
 impl Running {
-    fn start(sources: &[String]) -> Self {
+    async fn start(sources: &[String]) -> Self {
         let mut text = "site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"h:1\"\n".to_owned();
         for (number, source) in sources.iter().enumerate() {
             text.push_str(&format!("[[camera]]\nname = \"c{number}\"\nsource = {{ timeout = \"5s\", {source} }}\n"));
         }
         let config = Config::resolve(Path::new("agent.toml"), &text, &Overrides::default());
         let config = config.unwrap_or_else(|faults| panic!("{faults}"));
-        let (stop, stopping) = watch::channel(false);
-        let outside = Outside { now: clock::now, random: || 1 << 60, stop: stopping };
-        let Open { sources, fetchers, statuses } = open(config.cameras(), |_| Vec::new(), &outside);
-        let mut tasks = JoinSet::new();
-        for fetcher in fetchers {
-            tasks.spawn(fetcher.run());
-        }
-        Self { sources, statuses, stop, tasks }
+        let mut running = source::Running::new(clock::now, || 1 << 60);
+        let outside = running.outside();
+        let pairs = config.cameras().iter().map(|camera| prepare(&camera.name, &camera.source, &outside));
+        let (sources, prepared): (Vec<_>, Vec<_>) = pairs.unzip();
+        running.start(prepared).await;
+        // By name, which is the order they have here.
+        let statuses = running.statuses();
+        Self { sources, statuses, running }
     }
 
     async fn picture(&mut self, camera: usize) -> Vec<u8> {
@@ -111,11 +108,8 @@ impl Running {
         }
     }
 
-    async fn end(mut self) {
-        self.stop.send_replace(true);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("no panic");
-        }
+    async fn end(self) {
+        self.running.end_all().await;
     }
 }
 
@@ -125,7 +119,7 @@ async fn motion_jpeg_comes_over_tcp_and_udp_and_comes_back() {
     let (port, clip) = (free_port(), clip(folder.path()));
     let server = Server::start(port, &clip, None);
     let url = format!("kind = \"rtsp\", url = \"rtsp://127.0.0.1:{port}/mjpeg\"");
-    let mut running = Running::start(&[url.clone(), format!("{url}, transport = \"udp\"")]);
+    let mut running = Running::start(&[url.clone(), format!("{url}, transport = \"udp\"")]).await;
     for camera in [0, 1] {
         for _ in 0..5 {
             let picture = running.picture(camera).await;
@@ -164,7 +158,8 @@ async fn what_cannot_be_had_is_said_with_what_to_do() {
         format!("kind = \"rtsp\", url = \"rtsp://viewer:secret@127.0.0.1:{nobody}/mjpeg?pwd=secret\""),
         format!("kind = \"rtsp\", url = \"rtsp://viewer:secret@127.0.0.1:{guarded}/mjpeg\""),
         format!("kind = \"exec\", command = [{}]", through_ffmpeg.join(", ")),
-    ]);
+    ])
+    .await;
     let message = running.failure(0).await;
     assert!(message.contains("h264") && message.contains("exec"), "{message}");
     for camera in 1..4 {

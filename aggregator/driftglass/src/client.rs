@@ -264,6 +264,16 @@ impl Client {
         answer(&url, self.authorized(request).send_json(body))
     }
 
+    /// One thing.
+    ///
+    /// # Errors
+    /// As [`Self::post`].
+    pub(crate) fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, Failure> {
+        let url = format!("{}/api/v1/{path}", self.server);
+        let request = self.agent.get(&url).config().http_status_as_error(false).build();
+        answer(&url, self.authorized(request).call())
+    }
+
     /// The same, read into a type of this tool.
     ///
     /// # Errors

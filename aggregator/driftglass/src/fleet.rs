@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::client::{Client, ListArguments, ServerArguments, print};
+use crate::configuration::DeviceConfiguration;
 use crate::exit::{Failure, Outcome};
 
 /// What to do with tokens.
@@ -51,7 +52,7 @@ pub(crate) struct DeviceArguments {
     note: String,
 }
 
-fn device_id(text: &str) -> Result<DeviceId, String> {
+pub(crate) fn device_id(text: &str) -> Result<DeviceId, String> {
     let (site, device) = text.split_once('/').ok_or("a device has the form SITE/DEVICE")?;
     let name = |text: &str| Name::parse(text).map_err(|error| error.to_string());
     Ok(DeviceId { site: name(site)?, device: name(device)? })
@@ -86,6 +87,8 @@ struct Device {
     last_seen: Option<String>,
     certificate_expires_at: Option<String>,
     revoked_at: Option<String>,
+    /// Absent where the aggregator is of an older release.
+    configuration: Option<DeviceConfiguration>,
 }
 
 /// Asks for a token.
@@ -128,13 +131,13 @@ pub(crate) fn token(command: &TokenCommand) -> Result<Outcome, Failure> {
 /// Where the aggregator does not answer.
 pub(crate) fn devices(list: &ListArguments) -> Result<Outcome, Failure> {
     let items = Client::new(&list.server)?.list("devices", &[])?;
-    let heading =
-        "DEVICE                                   STATE     VERSION  LAST SEEN                CERTIFICATE UNTIL";
+    let heading = "DEVICE                                   STATE     VERSION  LAST SEEN                CERTIFICATE UNTIL        CONFIGURATION";
     print(list.format, items, heading, |device: Device| {
         let state = if device.revoked_at.is_some() { "revoked" } else { &device.state };
         let shown = |time: Option<String>| time.unwrap_or_else(|| "-".into());
         let (seen, until) = (shown(device.last_seen), shown(device.certificate_expires_at));
-        format!("{:<40} {state:<9} {:<8} {seen:<24} {until}", device.id, device.version)
+        let configuration = device.configuration.map_or_else(|| "-".into(), |configuration| configuration.summary());
+        format!("{:<40} {state:<9} {:<8} {seen:<24} {until:<24} {configuration}", device.id, device.version)
     })
 }
 
@@ -161,7 +164,11 @@ pub(crate) fn reinstate(arguments: &DeviceArguments) -> Result<Outcome, Failure>
     say(&format!("{device} may speak again"))
 }
 
-fn say(text: &str) -> Result<Outcome, Failure> {
+/// Prints a line.
+///
+/// # Errors
+/// Where nobody reads.
+pub(crate) fn say(text: &str) -> Result<Outcome, Failure> {
     writeln!(io::stdout(), "{text}").map_err(Failure::job)?;
     Ok(Outcome::Success)
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod compare;
+mod configuration;
 mod demo;
 mod exit;
 mod fleet;
@@ -38,6 +39,9 @@ enum Command {
     Token(fleet::TokenCommand),
     /// List the devices an aggregator knows.
     Devices(client::ListArguments),
+    /// Set the configuration of agents, and see what became of it.
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
     /// Revoke a device: its key counts no longer, its connection is ended; a new token can bring it back.
     Revoke(fleet::DeviceArguments),
     /// Let a revoked device speak again whose certificates come from an authority of your own.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Cameras(list) => client::cameras(&list),
         Command::Token(command) => fleet::token(&command),
         Command::Devices(list) => fleet::devices(&list),
+        Command::Config(command) => configuration::config(&command),
         Command::Revoke(device) => fleet::revoke(&device),
         Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),

@@ -12,7 +12,7 @@ use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-/// How bad it is. Thresholds: [`crate::diagnose`].
+/// How bad it is. Thresholds: [`severity`](mod@severity).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {

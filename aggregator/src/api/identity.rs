@@ -102,8 +102,8 @@ pub(super) struct Reinstated {
     device: String,
 }
 
-type Sent<T> = Result<Json<T>, JsonRejection>;
-type DevicePath = Result<Path<String>, PathRejection>;
+pub(super) type Sent<T> = Result<Json<T>, JsonRejection>;
+pub(super) type DevicePath = Result<Path<String>, PathRejection>;
 
 impl From<RegistrarError> for Problem {
     fn from(error: RegistrarError) -> Self {
@@ -116,12 +116,12 @@ impl From<RegistrarError> for Problem {
     }
 }
 
-fn sent<T>(body: Sent<T>) -> Result<T, Problem> {
+pub(super) fn sent<T>(body: Sent<T>) -> Result<T, Problem> {
     // A body that is not declared as JSON is refused: a page of a foreign site could send that without being asked first.
     body.map(|Json(body)| body).map_err(|error| Problem::new(error.status(), error.body_text()))
 }
 
-fn device_id(path: DevicePath) -> Result<DeviceId, Problem> {
+pub(super) fn device_id(path: DevicePath) -> Result<DeviceId, Problem> {
     let Path(text) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
     let wrong = |why: String| Problem::bad_request(format!("device {text:?}: {why}"));
     let (site, device) =
@@ -132,6 +132,11 @@ fn device_id(path: DevicePath) -> Result<DeviceId, Problem> {
 
 fn note(body: Sent<Note>) -> Result<String, Problem> {
     let Note { note } = sent(body)?;
+    bounded(note)
+}
+
+/// A note that is not too long.
+pub(super) fn bounded(note: String) -> Result<String, Problem> {
     let length = note.chars().count();
     if length > NOTE_MAX {
         return Err(Problem::bad_request(format!("note of {length} characters: allowed are {NOTE_MAX}")));

@@ -108,6 +108,43 @@ pub struct Device {
     pub certificate_expires_at: Option<String>,
     /// When it was revoked; null where it may speak.
     pub revoked_at: Option<String>,
+    /// How it is set.
+    pub configuration: DeviceConfiguration,
+}
+
+/// How a device is set, by versions of the configuration that the aggregator gives; 0 is the device's own file alone.
+#[derive(Debug, Serialize)]
+pub struct DeviceConfiguration {
+    /// The version it shall have.
+    pub desired: u64,
+    /// The version in effect; null where its agent has said nothing of it.
+    pub in_effect: Option<u64>,
+    /// The version that the state speaks of: the one offered last.
+    pub offered: Option<u64>,
+    /// What became of that: `applied`, `on-trial`, `refused`, `rolled-back` or `declined`.
+    pub state: Option<String>,
+    /// Part of what is in effect waits for the agent's next start.
+    pub waits_for_restart: bool,
+    /// Why it was not taken; empty where it was.
+    pub detail: String,
+    /// When the device said so.
+    pub reported_at: Option<String>,
+}
+
+impl From<store::DeviceConfiguration> for DeviceConfiguration {
+    fn from(configuration: store::DeviceConfiguration) -> Self {
+        let store::DeviceConfiguration { desired, reported } = configuration;
+        let reported = reported.as_ref();
+        Self {
+            desired,
+            in_effect: reported.map(|reported| reported.in_effect),
+            offered: reported.map(|reported| reported.offered),
+            state: reported.map(|reported| reported.outcome.clone()),
+            waits_for_restart: reported.is_some_and(|reported| reported.restart),
+            detail: reported.map(|reported| reported.detail.clone()).unwrap_or_default(),
+            reported_at: reported.and_then(|reported| rfc3339(reported.at)),
+        }
+    }
 }
 
 impl Device {
@@ -133,6 +170,7 @@ impl Device {
             enrolled_at: device.enrolled_at.and_then(rfc3339),
             certificate_expires_at: device.certificate_expires_at.and_then(rfc3339),
             revoked_at: device.revoked_at.and_then(rfc3339),
+            configuration: device.configuration.into(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use driftglass_protocol::feature::{Feature, Spec};
 use driftglass_protocol::sketch::Histogram;
 
-use super::reference::{Baseline, FeatureBaseline};
+use super::reference::{Baseline, FeatureBaseline, zero_apart};
 use crate::decision::CountedWindow;
 use crate::stats::binned::{self, Comparison};
 
@@ -90,7 +90,12 @@ fn compare_feature(
         tolerance: usize::from(baseline.tolerance()) + extra.bins,
         circular,
     };
-    let outcome = test.test(current.counts().as_slice(), normal.counts().as_slice()).ok()?;
+    let outcome = if zero_apart(feature) {
+        test.test(&set_apart(current, test.tolerance), &set_apart(&normal, test.tolerance))
+    } else {
+        test.test(current.counts().as_slice(), normal.counts().as_slice())
+    }
+    .ok()?;
     let (now, then) = (moments(spec, current), moments(spec, &normal));
     let shift = if circular { shorter_way(now.mean - then.mean) } else { now.mean - then.mean };
     let tolerance = spec.axis.edge(usize::from(baseline.tolerance())) - spec.axis.edge(0);
@@ -104,6 +109,15 @@ fn compare_feature(
         shift,
         scaled_shift: shift / then.deviation.max(tolerance),
     })
+}
+
+/// The counts with bin 0 moved out of the tolerance's reach.
+fn set_apart(histogram: &Histogram, tolerance: usize) -> Vec<u32> {
+    let [zero, others @ ..] = histogram.counts();
+    let mut counts = vec![0; tolerance + 1];
+    counts[0] = *zero;
+    counts.extend_from_slice(others);
+    counts
 }
 
 struct Moments {

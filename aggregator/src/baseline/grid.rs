@@ -4,7 +4,8 @@
 //! reading says at each threshold how much larger a share of the window lies at or below it than of the baseline. Evaluating a
 //! distance at fixed thresholds only can make it smaller than Kolmogorov-Smirnov's D, so what is valid for D stays valid.
 //!
-//! A tolerance of `t` bins is a dead zone: a share counts as gone only if it lies more than `t` bins beyond its threshold.
+//! A tolerance of `t` bins is a dead zone: a share counts as gone only if it lies more than `t` bins beyond its threshold. For the
+//! share of a picture that changed, bin 0 is no small value but another fact, the same picture again, and lies beyond any tolerance.
 
 use driftglass_protocol::limit::BINS;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,17 @@ pub const THRESHOLDS: usize = 15;
 
 /// Differences of cumulated shares, window minus baseline, one per threshold, in −1..1.
 pub type Reading = [f32; THRESHOLDS];
+
+/// What one window of a camera says of one feature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Wire number of the feature.
+    pub feature: u8,
+    /// Variance it has beyond that of a usual window for having fewer frames, in units of `p(1−p)`.
+    pub noise: f32,
+    /// How it differs.
+    pub reading: Reading,
+}
 
 /// Where a baseline's ranks lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,13 +66,14 @@ impl Grid {
         &self.shares
     }
 
-    /// How a window differs, with a dead zone of `tolerance` bins; `None` for a window without counts.
+    /// How a window differs, with a dead zone of `tolerance` bins, beyond which bin 0 lies in any case if it is `zero_apart`; `None`
+    /// for a window without counts.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts of a window are small, and shares are kept in single precision"
     )]
-    pub fn read(&self, counts: &[u32; BINS], tolerance: u8) -> Option<Reading> {
+    pub fn read(&self, counts: &[u32; BINS], tolerance: u8, zero_apart: bool) -> Option<Reading> {
         let mut cumulative = [0_u32; BINS];
         let mut below = 0_u32;
         for (slot, &count) in cumulative.iter_mut().zip(counts) {
@@ -74,8 +87,12 @@ impl Grid {
         let mut reading = [0.0; THRESHOLDS];
         for ((slot, &bin), &normal) in reading.iter_mut().zip(&self.bins).zip(&self.shares) {
             let (bin, tolerance) = (usize::from(bin), usize::from(tolerance));
-            let low = if bin >= tolerance { share(bin - tolerance) } else { 0.0 };
-            let high = share(bin + tolerance);
+            let low = match bin.checked_sub(tolerance) {
+                Some(bin) => share(bin),
+                None if zero_apart => share(0),
+                None => 0.0,
+            };
+            let high = if zero_apart && bin == 0 { share(0) } else { share(bin + tolerance) };
             *slot = if low > normal {
                 low - normal
             } else if high < normal {
@@ -103,20 +120,20 @@ mod tests {
     #[test]
     fn a_window_like_the_baseline_reads_as_nothing() {
         let grid = Grid::of(&around(100)).expect("counts");
-        let reading = grid.read(&around(100), 0).expect("counts");
+        let reading = grid.read(&around(100), 0, false).expect("counts");
         assert!(reading.iter().all(|difference| difference.abs() < 1e-6), "{reading:?}");
     }
 
     #[test]
     fn a_shift_upwards_takes_shares_away_from_below_and_one_within_the_tolerance_does_not() {
         let grid = Grid::of(&around(100)).expect("counts");
-        let reading = grid.read(&around(108), 0).expect("counts");
+        let reading = grid.read(&around(108), 0, false).expect("counts");
         assert!(reading.iter().all(|&difference| difference <= 0.0) && reading[7] < -0.1, "{reading:?}");
-        let tolerated = grid.read(&around(108), 9).expect("counts");
+        let tolerated = grid.read(&around(108), 9, false).expect("counts");
         assert!(tolerated.iter().all(|difference| difference.abs() < 0.04), "{tolerated:?}");
-        let beyond = grid.read(&around(150), 9).expect("counts");
+        let beyond = grid.read(&around(150), 9, false).expect("counts");
         assert!(beyond.iter().zip(grid.shares()).all(|(difference, share)| (difference + share).abs() < 1e-6));
-        let below = grid.read(&around(40), 9).expect("counts");
+        let below = grid.read(&around(40), 9, false).expect("counts");
         assert!(below.iter().zip(grid.shares()).all(|(difference, share)| (difference - (1.0 - share)).abs() < 1e-6));
     }
 
@@ -124,7 +141,7 @@ mod tests {
     fn the_distance_on_the_grid_never_exceeds_kolmogorov_and_smirnov_s() {
         for shift in [0_usize, 1, 5, 9, 40] {
             let (normal, window) = (around(60), around(60 + shift));
-            let on_grid = Grid::of(&normal).expect("counts").read(&window, 0).expect("counts");
+            let on_grid = Grid::of(&normal).expect("counts").read(&window, 0, false).expect("counts");
             let largest = on_grid.iter().fold(0.0_f64, |most, difference| most.max(f64::from(difference.abs())));
             let exact = crate::stats::binned::kolmogorov_smirnov(&window[..], &normal[..], 0).expect("counts");
             assert!(largest <= exact + 1e-6 && largest > 0.9 * exact - 1e-6, "{shift}: {largest} of {exact}");
@@ -134,6 +151,21 @@ mod tests {
     #[test]
     fn nothing_to_count_gives_no_grid_and_no_reading() {
         assert!(Grid::of(&[0; BINS]).is_none());
-        assert!(Grid::of(&around(100)).expect("counts").read(&[0; BINS], 4).is_none());
+        assert!(Grid::of(&around(100)).expect("counts").read(&[0; BINS], 4, false).is_none());
+    }
+
+    #[test]
+    fn bin_0_lies_beyond_any_tolerance_where_it_is_another_fact() {
+        let mut live = [0; BINS];
+        live[2..8].fill(10);
+        let mut frozen = live;
+        frozen[0] = 180;
+        let grid = Grid::of(&live).expect("counts");
+        let reading = |window, apart| grid.read(window, 8, apart).expect("counts").iter().sum::<f32>() / 15.0;
+        assert!(reading(&frozen, false).abs() < 1e-6);
+        assert!(reading(&frozen, true) > 0.2, "three frames in four are repeated");
+        assert!(reading(&live, true).abs() < 1e-6);
+        let used_to_it = Grid::of(&frozen).expect("counts");
+        assert!(used_to_it.read(&frozen, 8, true).expect("counts").iter().all(|difference| difference.abs() < 1e-6));
     }
 }

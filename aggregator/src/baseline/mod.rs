@@ -13,10 +13,12 @@ mod grid;
 pub mod infrared;
 pub mod pooling;
 mod reference;
+mod repeats;
 pub mod slot;
 pub mod sun;
 pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
-pub use grid::{Grid, Reading, THRESHOLDS};
+pub use grid::{Grid, Reading, Sample, THRESHOLDS};
 pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS, Tolerances};
+pub use repeats::Repeats;

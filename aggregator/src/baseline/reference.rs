@@ -3,11 +3,12 @@
 use driftglass_protocol::feature::{CATALOGUE, COUNT, Feature};
 use driftglass_protocol::limit::HISTOGRAM_BYTES;
 use driftglass_protocol::sketch::{EncodedHistogram, Histogram};
-use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::grid::{Grid, Reading, THRESHOLDS};
+use super::grid::{Grid, Reading, Sample, THRESHOLDS};
+use super::repeats::Repeats;
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
 use crate::evidence::tolerance_effect;
@@ -80,8 +81,14 @@ impl FeatureBaseline {
 
     /// How a window differs from it on the scale of its ranks; `None` for a window without counts.
     #[must_use]
-    pub fn read(&self, window: &Histogram) -> Option<Reading> {
-        self.grid.read(window.counts(), self.tolerance)
+    pub fn read(&self, window: &Histogram) -> Option<Sample> {
+        let (frames, usual) = (window.total().max(1) as f64, self.mean_size.max(1.0));
+        // With a correlation ρ between the frames of a window, the mean of n of them has the variance ρ + (1−ρ)/n.
+        let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
+        #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
+        let noise = ((1.0 - correlation) * (1.0 / frames - 1.0 / usual).max(0.0)) as f32;
+        let reading = self.grid.read(window.counts(), self.tolerance, zero_apart(self.feature()?))?;
+        Some(Sample { feature: self.feature, noise, reading })
     }
 
     /// Variograms of its windows' readings and of their means.
@@ -142,10 +149,14 @@ pub struct Baseline {
     from: UnixMillis,
     /// End of the last of them.
     to: UnixMillis,
+    /// Usual time from the start of one of them to the next: the median.
+    cadence: Millis,
     /// One entry per feature that had values, ascending by wire number.
     features: Vec<FeatureBaseline>,
     /// In how many independent directions the features move.
     directions: f32,
+    /// How often a picture repeats the one before.
+    repeats: Option<Repeats>,
 }
 
 /// Why there is no baseline.
@@ -203,8 +214,10 @@ impl Baseline {
             windows: u32::try_from(windows.len()).unwrap_or(u32::MAX),
             from: first.window.start,
             to: last.window.end(),
+            cadence: cadence(&windows),
             features,
             directions: directions(&levels),
+            repeats: Repeats::learn(&windows),
         })
     }
 
@@ -218,6 +231,13 @@ impl Baseline {
     #[must_use]
     pub const fn span(&self) -> (UnixMillis, UnixMillis) {
         (self.from, self.to)
+    }
+
+    /// Usual time from the start of one window to the next, at least 1 ms. More than the windows' length for a camera that sends a
+    /// picture now and then.
+    #[must_use]
+    pub const fn cadence(&self) -> Millis {
+        self.cadence
     }
 
     /// Its features, ascending by wire number.
@@ -234,10 +254,14 @@ impl Baseline {
 
     /// How a window differs, feature by feature, ascending by wire number.
     #[must_use]
-    pub fn read(&self, window: &CountedWindow) -> Vec<(u8, Reading)> {
-        let read =
-            |normal: &FeatureBaseline| Some((normal.feature, normal.read(window.histogram(normal.feature()?)?)?));
-        self.features.iter().filter_map(read).collect()
+    pub fn read(&self, window: &CountedWindow) -> Vec<Sample> {
+        self.features.iter().filter_map(|normal| normal.read(window.histogram(normal.feature()?)?)).collect()
+    }
+
+    /// How far beyond the usual number its repeated pictures are, as a standard normal deviate; `None` where that cannot be told.
+    #[must_use]
+    pub fn repeats(&self, window: &CountedWindow) -> Option<f32> {
+        self.repeats.as_ref()?.deviate(window)
     }
 
     /// What is normal for one feature.
@@ -275,9 +299,11 @@ impl FeatureBaseline {
         }
         let effect = effect(feature, &present, &pooled, tolerance).ok()?;
         let grid = Grid::of(&pooled)?;
-        let readings: Vec<Reading> = present.iter().filter_map(|part| grid.read(part, tolerance)).collect();
+        let readings: Vec<Reading> =
+            present.iter().filter_map(|part| grid.read(part, tolerance, zero_apart(feature))).collect();
         let means: Vec<f64> = readings.iter().map(mean).collect();
-        let strict = parts.iter().map(|part| part.and_then(|part| grid.read(part, 0)).as_ref().map(mean)).collect();
+        let strict =
+            parts.iter().map(|part| part.and_then(|part| grid.read(part, 0, false)).as_ref().map(mean)).collect();
         let mut histogram = Histogram::new();
         histogram.set(&pooled);
         let mut bytes = [0; HISTOGRAM_BYTES];
@@ -295,6 +321,19 @@ impl FeatureBaseline {
         };
         Some((baseline, strict))
     }
+}
+
+/// Whether bin 0 of a feature is no small value but another fact: nothing at all changed, the picture is the one before.
+pub(super) const fn zero_apart(feature: Feature) -> bool {
+    matches!(feature, Feature::ChangeFraction)
+}
+
+/// The median time between the starts of neighbouring windows.
+fn cadence(windows: &[&CountedWindow]) -> Millis {
+    let mut steps: Vec<u64> =
+        windows.windows(2).map(|pair| pair[1].window.start.since(pair[0].window.start).max(1)).collect();
+    steps.sort_unstable();
+    Millis(steps.get(steps.len() / 2).map_or(1, |&step| u32::try_from(step).unwrap_or(u32::MAX)))
 }
 
 fn mean(reading: &Reading) -> f64 {

@@ -4,7 +4,7 @@ use driftglass_protocol::feature::Feature;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, FeatureComparison, Reading};
+use crate::baseline::{Baseline, FeatureComparison, Sample};
 use crate::evidence::site::CameraEvidence;
 
 /// What of an alert decides whether it is over.
@@ -13,21 +13,32 @@ pub(super) struct OpenAlert {
     pub(super) id: u64,
     /// Features that moved, with their distance when the alert was raised.
     pub(super) features: Vec<(u8, f64)>,
+    /// How far the camera was from normal when it was raised, 0..=1.
+    pub(super) effect: f64,
     /// Windows in a row that were as before (positive) or changed (negative).
     pub(super) streak: i32,
+    /// Milliseconds of windows that were changed.
+    pub(super) lasted: u64,
     pub(super) resolved: bool,
 }
 
 impl OpenAlert {
     /// Counts a window as quiet or loud and returns the length of the run: positive for quiet, negative for loud.
-    pub(super) fn observe(&mut self, comparisons: &[FeatureComparison]) -> i32 {
+    pub(super) fn observe(&mut self, comparisons: &[FeatureComparison], length: Millis) -> i32 {
         let (mut now, mut then) = (0.0, 0.0);
         for &(number, distance) in &self.features {
             let current = comparisons.iter().find(|c| Some(c.feature) == Feature::from_number(number));
             now += current.map_or(distance, |c| c.distance);
             then += distance;
         }
-        let quiet = now < 0.25 * then;
+        let quiet = if self.features.is_empty() {
+            comparisons.iter().all(|comparison| comparison.distance - comparison.margin < 0.25)
+        } else {
+            now < 0.25 * then
+        };
+        if !quiet {
+            self.lasted = self.lasted.saturating_add(u64::from(length.0));
+        }
         self.streak = match (quiet, self.streak) {
             (true, streak) if streak > 0 => streak.saturating_add(1),
             (true, _) => 1,
@@ -42,8 +53,9 @@ impl OpenAlert {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) start: UnixMillis,
-    pub(super) length: Millis,
-    pub(super) readings: Vec<(u8, Reading)>,
+    pub(super) samples: Vec<Sample>,
+    /// Deviate of its repeated pictures.
+    pub(super) repeats: Option<f32>,
 }
 
 /// Where a camera stands.
@@ -57,6 +69,8 @@ pub(super) struct CameraState {
     pub(super) baseline_version: u32,
     /// Start of the newest window seen.
     pub(super) newest: UnixMillis,
+    /// How many windows the site had sent when this camera sent its newest.
+    pub(super) heard: u64,
     /// Windows that wait for those of the other cameras of the site, oldest first.
     pub(super) waiting: Vec<Waiting>,
     /// Evidence of the current epoch; none while learning.
@@ -80,11 +94,17 @@ impl Camera {
                 learning_windows: 0,
                 baseline_version: 0,
                 newest: since,
+                heard: 0,
                 waiting: Vec::new(),
                 evidence: None,
                 alert: None,
             },
             baseline: None,
         }
+    }
+
+    /// Usual time from window to window; meaningful once there is a baseline.
+    pub(super) fn cadence(&self) -> Millis {
+        self.baseline.as_ref().map_or(Millis(1), Baseline::cadence)
     }
 }

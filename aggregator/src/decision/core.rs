@@ -8,34 +8,27 @@
 //!
 //! K counts every camera ever seen, also those still learning and those that are silent: silence must not lower a threshold.
 //!
-//! **Cut-off.** A window of a site is judged when all its cameras have sent theirs, or at the latest when one camera is
-//! [`PATIENCE`] windows ahead. A window that comes later than that is counted and stored, and is no evidence.
-//!
 //! Deliberately absent for now: whole-site, model and fleet causes as alerts of their own. They raise none camera by camera either
 //! where a site has enough cameras to tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use driftglass_protocol::id::{CameraId, Name};
+use driftglass_protocol::summary::Window;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use thiserror::Error;
 
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
+use super::site::{Pools, Site};
 use super::{Change, CountedWindow, History};
-use crate::alert::{Alert, AlertState, HistoryEntry, MovedFeature, Scope};
-use crate::baseline::{Baseline, BaselineError, FeatureBaseline, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
+use crate::alert::severity::{Persistence, leaves_nothing, severity};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, MovedFeature, Scope};
+use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
 use crate::evidence::fdr;
-use crate::evidence::site::{self, CameraEvidence, Member, Stream};
-use crate::evidence::whitening::{Calibration, LENGTHS, Pool};
+use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
 
-/// Windows a site's fastest camera may be ahead before the others are no longer waited for.
-const PATIENCE: u64 = 2;
-/// Most windows of one camera that wait; the oldest goes first.
-const WAITING_MAX: usize = 4;
-/// Most windows of an epoch.
-const MOST_WINDOWS: u32 = 1 << 20;
 /// Most windows a baseline is taken from: a day of minutes.
 const LEARNING_WINDOWS_MAX: usize = 1_500;
 /// Most windows since the change that are pooled to name the fault.
@@ -81,9 +74,8 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
-    sites: BTreeMap<Name, BTreeMap<CameraId, Camera>>,
-    /// What the baselines of all cameras say of each feature's memory, by wire number.
-    pools: BTreeMap<u8, Pool>,
+    sites: BTreeMap<Name, Site>,
+    pools: Pools,
     alerts: BTreeMap<u64, Alert>,
     next_alert_id: u64,
 }
@@ -98,11 +90,15 @@ impl Core {
     /// Cameras known: the hypotheses of an epoch.
     #[must_use]
     pub fn cameras(&self) -> usize {
-        self.sites.values().map(BTreeMap::len).sum()
+        self.sites.values().map(|site| site.cameras().len()).sum()
+    }
+
+    fn camera(&self, id: &CameraId) -> Option<&Camera> {
+        self.sites.get(&id.device.site)?.cameras().get(id)
     }
 
     fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
-        self.sites.get_mut(&id.device.site)?.get_mut(id)
+        self.sites.get_mut(&id.device.site)?.camera_mut(id)
     }
 }
 
@@ -122,7 +118,8 @@ impl Decide for Core {
         if let Some(baseline) = &baseline {
             pool(&mut self.pools, baseline);
         }
-        self.sites.entry(camera.device.site.clone()).or_default().insert(camera, Camera { state, baseline });
+        let site = self.sites.entry(camera.device.site.clone()).or_insert_with(|| Site::new(self.settings.epoch));
+        site.restore(camera, Camera { state, baseline });
         Ok(())
     }
 
@@ -142,60 +139,54 @@ impl Decide for Core {
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
         let start = window.window.start;
-        let site = self.sites.entry(id.device.site.clone()).or_default();
-        let known = site.contains_key(id);
-        let camera = site.entry(id.clone()).or_insert_with(|| Camera::new(start));
+        let site = self.sites.entry(id.device.site.clone()).or_insert_with(|| Site::new(self.settings.epoch));
+        let (camera, known) = site.enter(id, start);
         // A window that is not newer than its camera's newest is too late to be evidence; it is counted and changes nothing here.
         if window.quality.frames == 0 || (known && start <= camera.state.newest) {
-            return Ok(if known { Vec::new() } else { vec![kept(id, camera)] });
+            return Ok(if known { Vec::new() } else { kept(id, camera).into_iter().collect() });
         }
-        camera.state.newest = start;
+        let newest = std::mem::replace(&mut camera.state.newest, start);
 
         let Some(baseline) = &camera.baseline else {
-            return learn(self.settings, &mut self.pools, id, camera, window, history);
+            let changes = learn(self.settings, &mut self.pools, id, camera, window, history)?;
+            site.pace();
+            return Ok(changes);
         };
-        let waiting = &mut camera.state.waiting;
-        if waiting.len() >= WAITING_MAX {
-            waiting.remove(0);
-        }
-        waiting.push(Waiting { start, length: window.window.length, readings: baseline.read(window) });
+        let read = Waiting { start, samples: baseline.read(window), repeats: baseline.repeats(window) };
         let comparisons = camera.state.alert.is_some().then(|| compare(window, baseline));
-        let mut changes: Vec<Change> = comparisons
-            .and_then(|comparisons| self.follow(id, window.window.end(), &comparisons))
-            .into_iter()
-            .collect();
+        site.wait(id, newest, read);
+        let mut changes: Vec<Change> =
+            comparisons.and_then(|comparisons| self.follow(id, window.window, &comparisons)).into_iter().collect();
         changes.extend(self.gather(id, window, history)?);
         Ok(changes)
     }
 }
 
 impl Core {
-    /// Judges the windows of a site that are due, and raises what is discovered.
+    /// Judges the turns of a site that are due, and raises what is discovered.
     fn gather<H: History>(
         &mut self,
         id: &CameraId,
         window: &CountedWindow,
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
-        let (mut touched, mut grown) = (false, None);
+        let (mut touched, mut grown) = (BTreeSet::from([id.clone()]), BTreeSet::new());
         if let Some(site) = self.sites.get_mut(&id.device.site) {
-            while let Some((start, length)) = due(site) {
-                touched = true;
-                if judge(self.settings, &self.pools, site, start, length) {
-                    grown = Some(epoch_of(self.settings, start));
+            while let Some(judged) = site.judge(self.settings.q, &self.pools) {
+                touched.extend(judged.cameras);
+                if judged.grown {
+                    grown.insert(judged.turn.epoch);
                 }
             }
         }
         let mut changes = Vec::new();
-        if let Some(epoch) = grown {
+        for epoch in grown {
             for discovered in self.discoveries(epoch) {
+                touched.insert(discovered.clone());
                 changes.extend(self.raise(&discovered, (id, window), history)?);
             }
         }
-        if let Some(site) = self.sites.get(&id.device.site) {
-            let moved = site.iter().filter(|(other, camera)| *other == id || (touched && camera.baseline.is_some()));
-            changes.extend(moved.map(|(id, camera)| kept(id, camera)));
-        }
+        changes.extend(touched.iter().filter_map(|id| kept(id, self.camera(id)?)));
         Ok(changes)
     }
 
@@ -204,7 +195,7 @@ impl Core {
         let tested: Vec<(&CameraId, &Camera, f64)> = self
             .sites
             .values()
-            .flatten()
+            .flat_map(Site::cameras)
             .filter_map(|(id, camera)| {
                 let evidence = camera.state.evidence.as_ref().filter(|evidence| evidence.epoch == epoch)?;
                 Some((id, camera, 1.0 / evidence.supremum))
@@ -228,12 +219,12 @@ impl Core {
         id: &CameraId,
         newest: (&CameraId, &CountedWindow),
         history: &H,
-    ) -> Result<Vec<Change>, H::Error> {
+    ) -> Result<Option<Change>, H::Error> {
         let at = newest.1.window.end();
         let (epoch_length, cameras) = (i64::from(self.settings.epoch.0.max(1)), self.cameras());
-        let Some(camera) = self.camera_mut(id) else { return Ok(Vec::new()) };
+        let Some(camera) = self.camera(id) else { return Ok(None) };
         let (Some(baseline), Some(evidence)) = (&camera.baseline, &camera.state.evidence) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
         let span = epoch_length / i64::from(evidence.horizon.max(1));
@@ -241,16 +232,18 @@ impl Core {
             || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
             |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
         );
-        let supremum = evidence.supremum;
+        let (supremum, frozen) = (evidence.supremum, evidence.is_frozen());
         let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {
             windows.push(newest.1.clone());
         }
-        let Some(pooled) = CountedWindow::sum(windows) else { return Ok(Vec::new()) };
+        let Some(pooled) = CountedWindow::sum(windows) else { return Ok(None) };
         let first_window = pooled.window.start;
-        let diagnosis = diagnose::diagnose(&compare(&pooled, baseline));
+        let comparisons = compare(&pooled, baseline);
+        let diagnosis =
+            if frozen { diagnose::diagnose_as(Cause::Frozen, &comparisons) } else { diagnose::diagnose(&comparisons) };
 
-        let number = self.next_alert_id;
+        let (number, effect) = (self.next_alert_id, diagnosis.effect);
         self.next_alert_id = number.saturating_add(1);
         let note = format!(
             "evidence {supremum:.0} against {cameras} cameras at q = {}: {}",
@@ -268,108 +261,42 @@ impl Core {
             features: diagnosis.features,
             history: vec![entry(at, AlertState::Alerting, note)],
         };
-        let mut changes = Vec::new();
         if let Some(camera) = self.camera_mut(id) {
             let features = alert.features.iter().map(|moved: &MovedFeature| (moved.feature, moved.distance)).collect();
-            camera.state.alert = Some(OpenAlert { id: number, features, streak: 0, resolved: false });
-            changes.push(kept(id, camera));
+            camera.state.alert =
+                Some(OpenAlert { id: number, features, effect, streak: 0, lasted: 0, resolved: false });
         }
         self.alerts.insert(number, alert.clone());
-        changes.push(Change::Alert(alert));
-        Ok(changes)
+        Ok(Some(Change::Alert(alert)))
     }
 
-    /// Resolves an alert whose camera is as before, and opens it again when the change is back within the same epoch.
-    fn follow(&mut self, id: &CameraId, at: UnixMillis, comparisons: &[FeatureComparison]) -> Option<Change> {
-        let open = self.sites.get_mut(&id.device.site)?.get_mut(id)?.state.alert.as_mut()?;
-        let streak = open.observe(comparisons);
+    /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
+    /// the longer it lasts.
+    fn follow(&mut self, id: &CameraId, window: Window, comparisons: &[FeatureComparison]) -> Option<Change> {
+        let open = self.sites.get_mut(&id.device.site)?.camera_mut(id)?.state.alert.as_mut()?;
+        let streak = open.observe(comparisons, window.length);
+        let alert = self.alerts.get_mut(&open.id)?;
+        let lasted = Persistence::from_millis(open.lasted);
+        let grave = severity(open.effect, lasted, leaves_nothing(alert.cause)).max(alert.severity);
         let (state, note) = if !open.resolved && streak == STREAK {
             (AlertState::Resolved, format!("as before for {STREAK} windows"))
         } else if open.resolved && streak == -STREAK {
             (AlertState::Alerting, format!("changed again for {STREAK} windows"))
+        } else if grave > alert.severity {
+            (alert.state, format!("graver, for it has lasted {} minutes", open.lasted / 60_000))
         } else {
             return None;
         };
-        let alert = self.alerts.get_mut(&open.id)?;
         open.resolved = state == AlertState::Resolved;
+        alert.severity = grave;
         alert.state = state;
-        alert.history.push(entry(at, state, note));
+        alert.history.push(entry(window.end(), state, note));
         Some(Change::Alert(alert.clone()))
     }
 }
 
-/// The oldest window of a site that need not wait any longer: its start and length.
-fn due(site: &BTreeMap<CameraId, Camera>) -> Option<(UnixMillis, Millis)> {
-    let oldest = site.values().filter_map(|camera| camera.state.waiting.first()).min_by_key(|waiting| waiting.start)?;
-    let (start, length) = (oldest.start, oldest.length);
-    let patience = PATIENCE * u64::from(length.0);
-    let watched = || site.values().filter(|camera| camera.baseline.is_some());
-    let newest = watched().map(|camera| camera.state.newest).max()?;
-    let complete = watched()
-        // A camera that has been silent for longer than that is not waited for.
-        .filter(|camera| camera.state.newest >= start || start.since(camera.state.newest) <= patience)
-        .all(|camera| camera.state.newest >= start);
-    (complete || newest.since(start) >= patience).then_some((start, length))
-}
-
-/// Takes in the windows of a site that began at `start`. Says whether a camera without an alert has gained evidence that could
-/// matter.
-fn judge(
-    settings: Settings,
-    pools: &BTreeMap<u8, Pool>,
-    site: &mut BTreeMap<CameraId, Camera>,
-    start: UnixMillis,
-    length: Millis,
-) -> bool {
-    let epoch = epoch_of(settings, start);
-    let horizon = (settings.epoch.0 / length.0.max(1)).clamp(1, MOST_WINDOWS);
-    let since = start.0 - epoch * i64::from(settings.epoch.0.max(1));
-    let window = u32::try_from(since / i64::from(length.0.max(1))).unwrap_or(0);
-    let mut readings = Vec::with_capacity(site.len());
-    for camera in site.values_mut() {
-        let waiting = &mut camera.state.waiting;
-        let due = waiting.first().is_some_and(|first| first.start == start);
-        readings.push(if due { waiting.remove(0).readings } else { Vec::new() });
-        let current = camera.state.evidence.as_ref().is_some_and(|e| e.epoch == epoch && e.horizon == horizon);
-        if let (false, Some(baseline)) = (current, &camera.baseline) {
-            let before = camera.state.evidence.take();
-            let streams =
-                baseline.features().iter().filter_map(|normal| stream(normal, pools, before.as_ref())).collect();
-            camera.state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()));
-            // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
-            camera.state.alert.take_if(|alert| alert.resolved);
-        }
-    }
-    let mut members = Vec::with_capacity(site.len());
-    let mut before = Vec::with_capacity(site.len());
-    for (camera, readings) in site.values_mut().zip(&readings) {
-        if let Some(evidence) = &mut camera.state.evidence {
-            before.push((evidence.supremum, camera.state.alert.is_some()));
-            members.push(Member { evidence, readings });
-        }
-    }
-    site::observe(&mut members, window);
-    members.iter().zip(before).any(|(member, (before, alerted))| {
-        let supremum = member.evidence.supremum;
-        !alerted && supremum > before && supremum * settings.q >= 1.0
-    })
-}
-
-/// A stream of the new epoch, with the calibration the fleet gives it now.
-fn stream(normal: &FeatureBaseline, pools: &BTreeMap<u8, Pool>, before: Option<&CameraEvidence>) -> Option<Stream> {
-    let feature = normal.feature()?;
-    let number = feature.number();
-    let calibration = Calibration::new(pools.get(&number)?.memory(), &normal.own());
-    let before = before.and_then(|before| before.streams.iter().find(|stream| stream.feature == number));
-    Some(Stream::new(number, feature.spec().axis.is_circular(), calibration, before))
-}
-
-fn epoch_of(settings: Settings, start: UnixMillis) -> i64 {
-    start.0.div_euclid(i64::from(settings.epoch.0.max(1)))
-}
-
 /// Adds a baseline to what is known of the features' memory.
-fn pool(pools: &mut BTreeMap<u8, Pool>, baseline: &Baseline) {
+fn pool(pools: &mut Pools, baseline: &Baseline) {
     for normal in baseline.features() {
         if let Some(feature) = normal.feature() {
             let (shares, levels) = normal.variograms();
@@ -381,7 +308,7 @@ fn pool(pools: &mut BTreeMap<u8, Pool>, baseline: &Baseline) {
 /// Counts a window towards the baseline and takes the baseline when there are enough.
 fn learn<H: History>(
     settings: Settings,
-    pools: &mut BTreeMap<u8, Pool>,
+    pools: &mut Pools,
     id: &CameraId,
     camera: &mut Camera,
     window: &CountedWindow,
@@ -408,12 +335,14 @@ fn learn<H: History>(
             camera.baseline = Some(baseline);
         }
     }
-    changes.push(kept(id, camera));
+    changes.extend(kept(id, camera));
     Ok(changes)
 }
 
-fn kept(id: &CameraId, camera: &Camera) -> Change {
-    Change::Camera { camera: id.clone(), state: postcard::to_stdvec(&camera.state).unwrap_or_default() }
+/// The state of a camera, to be kept. One that cannot be encoded, for want of memory, leaves the one kept before.
+fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
+    let state = postcard::to_stdvec(&camera.state).ok()?;
+    Some(Change::Camera { camera: id.clone(), state })
 }
 
 fn entry(at: UnixMillis, state: AlertState, note: String) -> HistoryEntry {

@@ -6,6 +6,7 @@
 
 mod camera;
 mod core;
+mod site;
 #[cfg(test)]
 mod tests;
 

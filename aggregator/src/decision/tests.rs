@@ -239,3 +239,168 @@ fn a_large_fault_is_found_within_minutes() {
     });
     assert!(found.is_some_and(|minute| minute <= 64 + 5), "{found:?}");
 }
+
+/// The minute in which camera 0 of eight, shifted from minute 64 on, is alerted; `disturb` may do something after every minute.
+fn minute_of_the_alert(mut disturb: impl FnMut(&mut Fleet, i64)) -> Option<i64> {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 8, 0);
+    (64..200).find(|&minute| {
+        fleet.run(minute..minute + 1, 8, 60);
+        disturb(&mut fleet, minute);
+        !fleet.alerts.is_empty()
+    })
+}
+
+fn undisturbed() -> Option<i64> {
+    let minute = minute_of_the_alert(|_, _| {});
+    assert!(minute.is_some_and(|minute| minute >= 66), "needs some windows: {minute:?}");
+    minute
+}
+
+/// Turns a camera's window into one that begins elsewhere.
+fn moved(mut window: CountedWindow, start: i64, length: u32) -> CountedWindow {
+    window.window.start = UnixMillis(start);
+    window.window.length = Millis(length);
+    window
+}
+
+#[test]
+fn a_camera_whose_clock_runs_a_year_ahead_takes_nobody_s_evidence_away() {
+    let year = 365 * 24 * 60;
+    let ahead = minute_of_the_alert(|fleet, minute| {
+        let window = moved(window(minute, 0), (minute + year) * i64::from(MINUTE), MINUTE);
+        fleet.observe(&id(7), window);
+    });
+    assert_eq!(ahead, undisturbed());
+}
+
+#[test]
+fn a_camera_that_has_peers_is_not_judged_without_them_for_its_clock_is_wrong() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 8, 0);
+    for minute in 64..164 {
+        fleet.run(minute..minute + 1, 7, 0);
+        let ahead = moved(window(minute, 60), (minute + 3000) * i64::from(MINUTE), MINUTE);
+        fleet.observe(&id(7), ahead);
+    }
+    assert!(fleet.alerts.is_empty(), "{:?}", fleet.alerts.values().next());
+}
+
+#[test]
+fn windows_that_come_too_late_to_be_compared_are_no_evidence() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 8, 0);
+    for minute in 64..264 {
+        for camera in 1..8 {
+            fleet.observe(&id(camera), window(minute, 0));
+        }
+        if minute >= 74 {
+            fleet.observe(&id(0), window(minute - 10, 60));
+        }
+    }
+    assert!(fleet.alerts.is_empty());
+}
+
+#[test]
+fn the_backlog_of_a_gateway_with_enough_cameras_is_compared_among_themselves() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 12, 0);
+    for minute in 64..164 {
+        for camera in 6..12 {
+            fleet.observe(&id(camera), window(minute, 0));
+        }
+    }
+    for minute in 64..100 {
+        for camera in 0..6 {
+            fleet.observe(&id(camera), window(minute, if camera == 0 { 60 } else { 0 }));
+        }
+    }
+    let alerted: Vec<&CameraId> = fleet.alerts.values().map(|alert| &alert.camera).collect();
+    assert_eq!(alerted, [&id(0)]);
+}
+
+#[test]
+fn a_window_sent_again_a_millisecond_later_is_no_further_evidence() {
+    let twice = minute_of_the_alert(|fleet, minute| {
+        let again = moved(window(minute, 60), minute * i64::from(MINUTE) + 1, MINUTE);
+        fleet.observe(&id(0), again);
+    });
+    assert_eq!(twice, undisturbed());
+}
+
+#[test]
+fn a_peer_that_sends_merged_windows_takes_nobody_s_evidence_away() {
+    let merged = minute_of_the_alert(|fleet, minute| {
+        let length = if minute % 2 == 0 { 5 * MINUTE } else { 1000 };
+        let window = moved(window(minute, 0), minute * i64::from(MINUTE) + 2, length);
+        fleet.observe(&id(7), window);
+    });
+    assert_eq!(merged, undisturbed());
+}
+
+#[test]
+fn what_befalls_a_whole_site_is_laid_at_no_camera_s_door() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 8, 0);
+    for minute in 64..264 {
+        for camera in 0..8 {
+            fleet.observe(&id(camera), window(minute, 60));
+        }
+    }
+    assert!(fleet.alerts.is_empty());
+}
+
+#[test]
+fn windows_of_few_frames_are_worth_little_and_a_fault_shows_all_the_same() {
+    let mut random = 7_u64;
+    let mut sparse = |minute: i64, shift: usize| {
+        let mut few = window(minute, 0);
+        few.quality.frames = 2;
+        for (_, histogram) in &mut few.histograms {
+            *histogram = Histogram::new();
+            for _ in 0..2 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let bin = 100 + usize::try_from(random >> 61).expect("three bits") + shift;
+                histogram.add(u8::try_from(bin).expect("a bin"));
+            }
+        }
+        few
+    };
+    let mut fleet = Fleet::new();
+    fleet.run(0..64, 3, 0);
+    for minute in 64..1264 {
+        fleet.observe(&id(0), sparse(minute, 0));
+    }
+    assert!(fleet.alerts.is_empty());
+    for minute in 1264..1400 {
+        fleet.observe(&id(0), sparse(minute, 60));
+    }
+    assert_eq!(fleet.alerts.len(), 1);
+}
+
+#[test]
+fn a_camera_that_sends_a_picture_every_half_hour_has_a_time_grid_of_half_hours() {
+    let half_hourly = |count: i64, shift: usize| moved(window(count, shift), count * 30 * i64::from(MINUTE), MINUTE);
+    let mut fleet = Fleet::new();
+    for count in 0..64 {
+        fleet.observe(&id(0), half_hourly(count, 0));
+    }
+    let found = (64..200).find(|&count| {
+        fleet.observe(&id(0), half_hourly(count, 60));
+        !fleet.alerts.is_empty()
+    });
+    assert!(found.is_some_and(|count| count <= 64 + 16), "{found:?}");
+}
+
+#[test]
+fn an_alert_grows_graver_the_longer_its_fault_lasts() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 2, 0);
+    fleet.run(60..100, 2, 60);
+    let first = fleet.alerts[&1].severity;
+    fleet.run(100..60 + 26 * 60, 2, 60);
+    let alert = &fleet.alerts[&1];
+    assert!(alert.severity > first, "{first:?}, and after a day {:?}", alert.severity);
+    assert_eq!(alert.state, AlertState::Alerting);
+    assert!(alert.history.len() <= 4, "told when it changes, not every window");
+}

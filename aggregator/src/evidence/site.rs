@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::betting::{Capital, blocks, unstaked};
 use super::normal::{chi_square_deviate, deviate};
 use super::whitening::{Calibration, LENGTHS};
-use crate::baseline::{Reading, THRESHOLDS};
+use crate::baseline::{Reading, Sample, THRESHOLDS};
 use crate::stats::binned;
 
 /// Cameras at a site, from which on peers take part in the decision: a mean over at least four others.
@@ -30,8 +30,13 @@ const LEVEL_MARGIN: f64 = 0.004;
 const REACTION: f64 = 0.2;
 /// How many times more than expected peers may disagree before the scale is widened.
 const DISAGREEMENT: f64 = 2.5;
+/// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
+const REPEATS: f64 = 0.1;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
+/// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.
+const DEVIATIONS: [f32; THRESHOLDS] =
+    [0.242, 0.331, 0.390, 0.433, 0.464, 0.484, 0.496, 0.5, 0.496, 0.484, 0.464, 0.433, 0.390, 0.331, 0.242];
 /// Median of a chi-square with one degree of freedom.
 const MEDIAN_SQUARE: f64 = 0.455;
 
@@ -50,7 +55,7 @@ pub struct Stream {
     next: u32,
     /// Windows until the filter can be relied on.
     cold: u8,
-    /// Sums of innovations over the current block of each length, and how many they are.
+    /// Weighted sums of innovations over the current block of each length.
     blocks: [Block; LENGTHS.len()],
     /// Evidence of this feature.
     pub capital: Capital,
@@ -64,6 +69,8 @@ pub struct Stream {
 struct Block {
     number: u32,
     windows: u16,
+    /// Of how many usual windows.
+    worth: f32,
     sum: Reading,
 }
 
@@ -91,14 +98,23 @@ impl Stream {
         (self.run > 0.0).then_some((self.began, f64::from(self.run)))
     }
 
-    fn observe(&mut self, reading: &Reading, window: u32) {
-        let Calibration { phi, gain, .. } = self.calibration;
-        let missed = phi.powi(i32::try_from(window.saturating_sub(self.next)).unwrap_or(i32::MAX));
+    /// Takes in a reading; one that is not later than those before is no evidence.
+    ///
+    /// A window of fewer frames than usual is noisier: it counts, and moves the prediction, by as much less. A prediction never goes
+    /// further than the camera wanders: what lies beyond is a change, and must not be grown used to.
+    fn observe(&mut self, sample: &Sample, window: u32) {
+        if window < self.next {
+            return;
+        }
+        let Calibration { phi, gain, furthest, share_variance: [usual, ..], .. } = self.calibration;
+        let missed = phi.powi(i32::try_from(window - self.next).unwrap_or(i32::MAX));
+        let worth = usual / (usual + sample.noise);
         let mut innovation = [0.0; THRESHOLDS];
-        for ((slot, predicted), reading) in innovation.iter_mut().zip(&mut self.predicted).zip(reading) {
+        for (j, (slot, predicted)) in innovation.iter_mut().zip(&mut self.predicted).enumerate() {
             let before = *predicted * missed;
-            *slot = reading - before;
-            *predicted = phi * (before + gain * *slot);
+            *slot = sample.reading[j] - before;
+            let furthest = furthest * DEVIATIONS[j];
+            *predicted = (phi * (before + gain * worth * *slot)).clamp(-furthest, furthest);
         }
         self.next = window.saturating_add(1);
         if self.cold > 0 {
@@ -110,24 +126,26 @@ impl Stream {
                 *block = Block { number: window / length, ..Block::default() };
             }
             block.windows += 1;
+            block.worth += worth;
             for (sum, innovation) in block.sum.iter_mut().zip(&innovation) {
-                *sum += innovation;
+                *sum += worth * innovation;
             }
         }
     }
 
-    /// The finished block, if at least nine in ten of its windows came: peers are compared over the same time, and a shock that began
-    /// while some of them were silent, or their filters cold, would look like a difference.
+    /// The block that ends with this window, if at least nine in ten of its windows came, this one among them: peers are compared over
+    /// the same time, and a shock that began while some of them were silent, or their filters cold, would look like a difference.
     fn finished(&self, length: usize, window: u32) -> Option<Finished> {
         let block = &self.blocks[length];
         let whole = LENGTHS[length];
-        if block.number != window / whole || u32::from(block.windows) * 10 < whole * 9 || block.windows == 0 {
+        let ends_now = self.next == window.saturating_add(1) && block.number == window / whole;
+        if !ends_now || u32::from(block.windows) * 10 < whole * 9 || block.windows == 0 {
             return None;
         }
-        let windows = f64::from(block.windows);
-        let mean = block.sum.map(|sum| f64::from(sum) / windows);
-        // Fewer windows are worth less.
-        let scale = f64::from(whole) / windows;
+        let worth = f64::from(block.worth);
+        let mean = block.sum.map(|sum| f64::from(sum) / worth);
+        // Fewer windows, and windows of fewer frames, are worth less.
+        let scale = f64::from(whole) / worth;
         Some(Finished {
             level: mean.iter().sum::<f64>() / THRESHOLDS as f64,
             mean,
@@ -152,12 +170,16 @@ pub struct CameraEvidence {
     pub epoch: i64,
     /// Windows of the epoch.
     pub horizon: u32,
+    /// Windows of the epoch that are over.
+    passed: u32,
     /// One stream per feature of the baseline.
     pub streams: Vec<Stream>,
     /// Independent directions among the features, at least 1.
     pub directions: f32,
     /// Evidence of all features together.
     joint: Capital,
+    /// Evidence of repeated pictures.
+    repeats: Capital,
     /// Largest evidence so far, at least 1.
     pub supremum: f64,
 }
@@ -166,15 +188,40 @@ impl CameraEvidence {
     /// No evidence yet.
     #[must_use]
     pub const fn new(epoch: i64, horizon: u32, streams: Vec<Stream>, directions: f32) -> Self {
-        Self { epoch, horizon, streams, directions, joint: Capital::NONE, supremum: 1.0 }
+        Self {
+            epoch,
+            horizon,
+            passed: 0,
+            streams,
+            directions,
+            joint: Capital::NONE,
+            repeats: Capital::NONE,
+            supremum: 1.0,
+        }
     }
 
-    /// Evidence after `windows` windows of the epoch: half of it joint, half the mean over features.
+    /// Evidence up to now: a tenth of it repeated pictures, the rest half joint and half the mean over features.
     #[must_use]
-    pub fn now(&self, windows: u32) -> f64 {
+    pub fn now(&self) -> f64 {
+        self.moved() + self.repeated() + unstaked(self.passed, self.horizon)
+    }
+
+    /// Evidence that the picture is another one.
+    fn moved(&self) -> f64 {
         let single =
             self.streams.iter().map(|stream| stream.capital.mean()).sum::<f64>() / self.streams.len().max(1) as f64;
-        f64::midpoint(self.joint.mean(), single) + unstaked(windows, self.horizon)
+        (1.0 - REPEATS) * f64::midpoint(self.joint.mean(), single)
+    }
+
+    /// Evidence that it is the same picture again and again.
+    fn repeated(&self) -> f64 {
+        REPEATS * self.repeats.mean()
+    }
+
+    /// Whether the camera is frozen, rather than changed, as far as the evidence says.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.repeated() > self.moved()
     }
 
     /// Window in which the strongest present run of evidence began.
@@ -185,23 +232,27 @@ impl CameraEvidence {
     }
 }
 
-/// A camera at its site, for one window.
+/// A camera at its site that has sent a window.
 #[derive(Debug)]
 pub struct Member<'a> {
     /// Its evidence.
     pub evidence: &'a mut CameraEvidence,
-    /// Its readings by feature, ascending; empty if it sent no window.
-    pub readings: &'a [(u8, Reading)],
+    /// Its readings, ascending by feature.
+    pub samples: &'a [Sample],
+    /// Standard normal deviate of its repeated pictures, where that can be told.
+    pub repeats: Option<f32>,
 }
 
-/// Takes in one window of a site. `window` counts from the beginning of the epoch.
-pub fn observe(members: &mut [Member<'_>], window: u32) {
-    let active = members.iter().filter(|member| !member.readings.is_empty()).count();
+/// Takes in one window of a site. `window` counts from the beginning of the epoch; `active` is the number of cameras of the site that
+/// should have sent theirs, whether they did or not: who comes too late to be compared with his peers is not judged alone.
+///
+/// Must hold: every block is bet on once, in whatever order and however often windows come.
+pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
     let mut features = [false; 256];
     for member in members.iter_mut() {
-        for (feature, reading) in member.readings {
-            if let Some(stream) = member.evidence.streams.iter_mut().find(|stream| stream.feature == *feature) {
-                stream.observe(reading, window);
+        for sample in member.samples {
+            if let Some(stream) = member.evidence.streams.iter_mut().find(|stream| stream.feature == sample.feature) {
+                stream.observe(sample, window);
             }
         }
         for stream in &member.evidence.streams {
@@ -228,9 +279,13 @@ pub fn observe(members: &mut [Member<'_>], window: u32) {
             }
         }
     }
-    for member in members {
-        let now = member.evidence.now(window + 1);
-        member.evidence.supremum = member.evidence.supremum.max(now);
+    for Member { evidence, repeats, .. } in members {
+        // A window that came before has been bet on.
+        if let Some(z) = repeats.filter(|_| window >= evidence.passed) {
+            evidence.repeats.bet(0, window, blocks(evidence.horizon, LENGTHS[0]), f64::from(z));
+        }
+        evidence.passed = evidence.passed.max(window.saturating_add(1));
+        evidence.supremum = evidence.supremum.max(evidence.now());
     }
 }
 
@@ -296,6 +351,7 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
         let z = deviate(p);
         let whole = LENGTHS[length];
         let of_epoch = blocks(evidence.horizon, whole);
+        stream.blocks[length].windows = 0;
         stream.capital.bet(length, window / whole, of_epoch, z);
         if length == 0 {
             stream.follow(z, window);
@@ -394,4 +450,91 @@ impl Peers {
 fn distance(differences: &[f64; THRESHOLDS], circular: bool) -> f64 {
     let (low, high) = differences.iter().fold((0.0_f64, 0.0_f64), |(low, high), &d| (low.min(d), high.max(d)));
     if circular { high - low } else { high.max(-low) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::whitening::{Memory, Own, Variogram};
+
+    /// A camera with two features whose windows are independent.
+    fn camera() -> CameraEvidence {
+        let none = Variogram::default();
+        let own = Own { shares: &none, levels: &none, windows: 1000, floor: [1.0 / 60.0; LENGTHS.len()] };
+        let calibration = Calibration::new(Memory { phi: 0.0, sill: 0.0, level_sill: 0.0 }, &own);
+        let mut streams: Vec<Stream> = (0..2).map(|feature| Stream::new(feature, false, calibration, None)).collect();
+        for stream in &mut streams {
+            stream.cold = 0;
+        }
+        CameraEvidence::new(0, 240, streams, 2.0)
+    }
+
+    fn samples(difference: f32) -> Vec<Sample> {
+        (0..2).map(|feature| Sample { feature, noise: 0.0, reading: [difference; THRESHOLDS] }).collect()
+    }
+
+    fn judge(cameras: &mut [CameraEvidence], differences: &[f32], window: u32, active: usize) {
+        let samples: Vec<Vec<Sample>> = differences.iter().map(|&difference| samples(difference)).collect();
+        let mut members: Vec<Member<'_>> = cameras
+            .iter_mut()
+            .zip(&samples)
+            .map(|(evidence, samples)| Member { evidence, samples, repeats: None })
+            .collect();
+        observe(&mut members, window, active);
+    }
+
+    #[test]
+    fn a_window_that_comes_again_changes_nothing() {
+        let mut cameras = vec![camera()];
+        for window in 0..7 {
+            judge(&mut cameras, &[0.4], window, 1);
+        }
+        let once = cameras.clone();
+        for window in [6, 6, 3, 0, 5] {
+            judge(&mut cameras, &[0.9], window, 1);
+        }
+        assert_eq!(cameras, once);
+    }
+
+    #[test]
+    fn evidence_against_one_among_five_is_its_own_and_what_all_five_do_is_nobody_s() {
+        let (mut one, mut all) = (vec![camera(); 5], vec![camera(); 5]);
+        for window in 0..20 {
+            judge(&mut one, &[0.5, 0.0, 0.0, 0.0, 0.0], window, 5);
+            judge(&mut all, &[0.5; 5], window, 5);
+        }
+        assert!(one[0].supremum > 1e6, "{}", one[0].supremum);
+        assert!(one[1..].iter().all(|camera| camera.supremum < 2.0), "{:?}", one[1].supremum);
+        assert!(all.iter().all(|camera| camera.supremum < 2.0), "{}", all[0].supremum);
+    }
+
+    #[test]
+    fn a_few_of_many_are_not_judged_without_the_others_and_a_few_that_are_all_there_is_are() {
+        let (mut of_many, mut alone) = (vec![camera(); 3], vec![camera(); 3]);
+        for window in 0..20 {
+            judge(&mut of_many, &[0.5; 3], window, 9);
+            judge(&mut alone, &[0.5; 3], window, 3);
+        }
+        assert!(of_many.iter().all(|camera| camera.supremum <= 1.0 + 1e-9));
+        assert!(alone.iter().all(|camera| camera.supremum > 1e6));
+    }
+
+    #[test]
+    fn a_late_window_never_makes_more_capital_than_there_is() {
+        let mut cameras = vec![camera()];
+        for window in (100..200).step_by(7).chain([3]) {
+            judge(&mut cameras, &[0.0], window, 1);
+            assert!(cameras[0].now() <= 1.0 + 1e-9, "window {window}: {}", cameras[0].now());
+        }
+    }
+
+    #[test]
+    fn a_window_twice_as_noisy_as_usual_counts_half() {
+        let usual = Sample { feature: 0, noise: 0.0, reading: [0.4; THRESHOLDS] };
+        let mut stream = camera().streams.remove(0);
+        stream.observe(&usual, 0);
+        stream.observe(&Sample { noise: stream.calibration.share_variance[0], ..usual }, 1);
+        let block = &stream.blocks[1];
+        assert!((block.worth - 1.5).abs() < 1e-6 && (block.sum[7] - 0.6).abs() < 1e-6, "{block:?}");
+    }
 }

@@ -10,8 +10,9 @@
 //!    to tell a slow wander from a level; φ and the typical sill are therefore fitted to the mean variogram of the same feature on
 //!    all cameras, and the camera's own sill is drawn towards it with the weight of [`PRIOR_WINDOWS`] independent windows.
 //! 2. **Whitening.** The steady-state Kalman filter of that model predicts each window from those before; the innovation is what
-//!    is tested. It has no memory under the null hypothesis, and a constant error of the baseline comes through with
-//!    [`Calibration::steady`] only.
+//!    is tested. It has no memory under the null hypothesis, and of a constant error of the baseline only a share comes through. A
+//!    prediction goes no further than three standard deviations of the wander ([`Calibration::furthest`]): a camera that is
+//!    further away than it ever wanders has changed, and the filter must not grow used to it.
 //! 3. **Blocks.** Innovations are tested singly and in sums over [`LENGTHS`] windows, so that a large change is found within
 //!    minutes and a small one within the hour, and no block length has to be chosen.
 //!
@@ -38,6 +39,8 @@ const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95
 const FEWEST_PAIRS: usize = 8;
 /// Most a camera may wander, in units of the mean variogram of its own baseline.
 const MOST_WANDER: f64 = 10.0;
+/// Standard deviations of its wander, as seen from a baseline that is itself off, up to which a level is believed to have wandered.
+const FURTHEST: f64 = 5.0;
 /// Share of the variance of the baseline's own error that counts against a mean reading. Chosen by simulation of a slow wander: all
 /// of it loses one drift in ten, none of it breaks the promise.
 const OWN_ERROR: f64 = 0.6;
@@ -185,8 +188,8 @@ pub struct Calibration {
     pub phi: f32,
     /// Kalman gain.
     pub gain: f32,
-    /// Share of a constant offset that comes through the filter in the long run.
-    pub steady: f32,
+    /// How far a prediction goes at most, in units of `√(p(1−p))`.
+    pub furthest: f32,
     /// Variance of the mean innovation over each of [`LENGTHS`], in units of `p(1−p)`.
     pub share_variance: [f32; LENGTHS.len()],
     /// Variance of the mean over the thresholds of the same.
@@ -249,7 +252,7 @@ impl Calibration {
         Self {
             phi: phi as f32,
             gain: gain as f32,
-            steady: steady as f32,
+            furthest: (FURTHEST * (sill * (1.0 + mean_variance(phi, own.windows))).sqrt()) as f32,
             share_variance: per_length(&|index, length| {
                 ((prediction + nugget) / length + share_error).max(own.floor[index])
             }),
@@ -296,4 +299,98 @@ fn mean_variance(phi: f64, windows: u32) -> f64 {
 
 fn power(phi: f64, lag: usize) -> f64 {
     i32::try_from(lag).map_or(0.0, |lag| phi.powi(lag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::StandardNormal;
+
+    const SILL: f64 = 0.03;
+    const NUGGET: f64 = 0.02;
+
+    /// Readings of a camera whose level wanders with φ: in units of `√(p(1−p))`, a variance of [`SILL`] and noise of [`NUGGET`].
+    #[expect(clippy::cast_possible_truncation, reason = "readings are kept in single precision")]
+    fn readings(phi: f64, windows: usize, random: &mut ChaCha8Rng) -> Vec<Reading> {
+        let mut normal = move || random.sample::<f64, _>(StandardNormal);
+        let mut level = SILL.sqrt() * normal();
+        (0..windows)
+            .map(|_| {
+                level = phi * level + (SILL * (1.0 - phi * phi)).sqrt() * normal();
+                let seen = level + NUGGET.sqrt() * normal();
+                let mut reading = [0.0; THRESHOLDS];
+                for (slot, share) in reading.iter_mut().zip(shares()) {
+                    *slot = (seen * f64::from(share * (1.0 - share)).sqrt()) as f32;
+                }
+                reading
+            })
+            .collect()
+    }
+
+    fn shares() -> [f32; THRESHOLDS] {
+        std::array::from_fn(|j| (j as f32 + 1.0) / (THRESHOLDS as f32 + 1.0))
+    }
+
+    fn variograms(readings: &[Reading]) -> (Variogram, Variogram) {
+        let means: Vec<f64> = readings.iter().map(|r| r.iter().map(|&d| f64::from(d)).sum::<f64>() / 15.0).collect();
+        (Variogram::of_readings(readings, &shares()), Variogram::of_levels(&means))
+    }
+
+    fn fleet(phi: f64, cameras: usize, random: &mut ChaCha8Rng) -> Pool {
+        let mut pool = Pool::default();
+        for _ in 0..cameras {
+            let (shares, levels) = variograms(&readings(phi, 60, random));
+            pool.add(&shares, &levels);
+        }
+        pool
+    }
+
+    #[test]
+    fn a_fleet_of_short_baselines_tells_how_long_its_cameras_remember_and_how_far_they_wander() {
+        for phi in [0.5, 0.8, 0.95] {
+            let memory = fleet(phi, 400, &mut ChaCha8Rng::seed_from_u64(3)).memory();
+            assert!((memory.phi - phi).abs() <= 0.051, "{phi}: {}", memory.phi);
+            assert!((memory.sill / SILL - 1.0).abs() < 0.35, "{phi}: {}", memory.sill);
+        }
+        let few = fleet(0.95, 5, &mut ChaCha8Rng::seed_from_u64(3)).memory();
+        assert!((few.phi - ASSUMED_MEMORY).abs() < 1e-12, "too few to tell");
+    }
+
+    #[test]
+    fn innovations_are_as_large_as_the_calibration_says_and_remember_nothing() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let phi = 0.9;
+        let memory = fleet(phi, 400, &mut random).memory();
+        let (mut squares, mut products, mut count, mut said) = (0.0, 0.0, 0.0, 0.0);
+        for _ in 0..200 {
+            let all = readings(phi, 160, &mut random);
+            let (shares, levels) = variograms(&all[..100]);
+            let own = Own { shares: &shares, levels: &levels, windows: 100, floor: [1e-6; LENGTHS.len()] };
+            let calibration = Calibration::new(memory, &own);
+            let (mut predicted, mut last) = (0.0_f64, 0.0);
+            for reading in &all {
+                let innovation = f64::from(reading[7]) / 0.5 - predicted;
+                predicted = f64::from(calibration.phi) * (predicted + f64::from(calibration.gain) * innovation);
+                squares += innovation * innovation;
+                products += innovation * last;
+                last = innovation;
+                count += 1.0;
+            }
+            said += f64::from(calibration.share_variance[0]);
+        }
+        let (variance, said) = (squares / count, said / 200.0);
+        assert!((variance / said - 1.0).abs() < 0.1, "{variance} beside {said}");
+        assert!((products / squares).abs() < 0.06, "correlation {}", products / squares);
+    }
+
+    #[test]
+    fn a_camera_that_stood_still_does_not_inherit_the_wander_of_the_others() {
+        let memory = fleet(0.9, 100, &mut ChaCha8Rng::seed_from_u64(7)).memory();
+        let (shares, levels) = variograms(&vec![[0.0; THRESHOLDS]; 60]);
+        let own = Own { shares: &shares, levels: &levels, windows: 60, floor: [1.0 / 60.0; LENGTHS.len()] };
+        let calibration = Calibration::new(memory, &own);
+        assert!(calibration.furthest < 1e-6 && calibration.gain < 1e-3, "{calibration:?}");
+    }
 }

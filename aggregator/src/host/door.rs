@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::clock::now;
 use crate::config::Quic;
+use crate::configurator::Configurator;
 use crate::identity::{IdentityError, KeyId, device_of};
 use crate::ingest::{Connections, Ended, Registration, Rejection, Share, Shares};
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) connections: Arc<Connections>,
     pub(super) registrar: Arc<Registrar>,
+    pub(super) configurator: Arc<Configurator>,
     pub(super) trust_domain: String,
     pub(super) enrolments: Semaphore,
     pub(super) room: Room,

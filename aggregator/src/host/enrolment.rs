@@ -1,7 +1,8 @@
 //! Enrolment and renewal: one request, one answer.
 //!
 //! A device without a certificate, or with an expired one, comes over a connection of its own (ALPN `driftglass-enrol/1`), which is
-//! good for nothing else; so does one whose session runs over TCP. A device that is connected over QUIC asks on a second stream.
+//! good for nothing else; so does one whose session runs over TCP. A device that is connected over QUIC asks on further streams, for
+//! configuration as well; over TCP there is no configuration.
 //!
 //! Must hold: nobody is waited for longer than [`EXCHANGE_LIMIT`]; a stranger can make us read one frame and check one signature.
 
@@ -9,13 +10,15 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use driftglass_protocol::configuration::{ConfigurationId, ConfigurationReport};
 use driftglass_protocol::id::DeviceId;
 use driftglass_protocol::identity::{Deny, DenyReason, Enrol, Issued, Renew};
 use driftglass_protocol::limit::{AUTHORITIES, CERTIFICATE_BYTES};
 use driftglass_protocol::wire::{FrameError, Kind};
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::configuration;
 use super::door::{Peered, Shared};
 use crate::identity::KeyId;
 use crate::ingest::{FrameSplitter, Located};
@@ -64,39 +67,66 @@ pub(super) async fn exchange<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     answer(writer, &answered, shared).await.then(|| answered.map(drop))
 }
 
-/// Renewals on the further streams of a live connection, one after the other.
-pub(super) async fn attend_renewals(
+/// Requests on the further streams of a live connection, one after the other: renewals, and what the device says of its configuration.
+/// A device that has spoken of its configuration is told of every change of it.
+pub(super) async fn attend_requests(
     connection: &Connection,
     shared: &Shared,
     device: &DeviceId,
     key: KeyId,
 ) -> Infallible {
-    while let Ok((mut writer, mut reader)) = connection.accept_bi().await {
-        let exchange = async {
-            let answered = match next_frame(&mut reader).await {
-                Some(Ok(bytes)) => match split(&bytes) {
-                    Some(Request::Renew(request)) => {
-                        shared.registrar.renew(device, key, request).await.map(|issued| (Served::Renewed, issued))
-                    }
-                    _ => Err(DenyReason::Protocol),
-                },
-                _ => Err(DenyReason::Protocol),
-            };
-            // The answer must arrive before the stream is forgotten.
-            answer(&mut writer, &answered, shared).await && writer.stopped().await.is_ok()
-        };
-        // Boxed: a connection renews once in weeks, and waits for that without holding room for it.
-        if tokio::time::timeout(EXCHANGE_LIMIT, Box::pin(exchange)).await.is_err() {
-            tracing::info!(%device, "a renewal took too long");
+    let mut changes = shared.configurator.changes();
+    let mut offered = None;
+    loop {
+        // Boxed: a connection asks once in weeks, and waits for that without holding room for it.
+        tokio::select! {
+            accepted = connection.accept_bi() => {
+                // The session notices by itself that the connection is gone.
+                let Ok(streams) = accepted else { return std::future::pending().await };
+                let exchange = Box::pin(answer_request(streams, shared, device, key, &mut offered));
+                if tokio::time::timeout(EXCHANGE_LIMIT, exchange).await.is_err() {
+                    tracing::info!(%device, "a request took too long");
+                }
+            }
+            Ok(()) = changes.changed(), if offered.is_some() => {
+                let exchange = Box::pin(configuration::tell(connection, shared, device, &mut offered));
+                if tokio::time::timeout(EXCHANGE_LIMIT, exchange).await.is_err() {
+                    tracing::info!(%device, "a configuration took too long; the device asks for it when it connects again");
+                }
+            }
         }
     }
-    // The session notices by itself that the connection is gone.
-    std::future::pending().await
+}
+
+async fn answer_request(
+    (mut writer, mut reader): (SendStream, RecvStream),
+    shared: &Shared,
+    device: &DeviceId,
+    key: KeyId,
+    offered: &mut Option<ConfigurationId>,
+) {
+    let answered = match next_frame(&mut reader).await {
+        Some(Ok(bytes)) => match split(&bytes) {
+            Some(Request::Renew(request)) => {
+                shared.registrar.renew(device, key, request).await.map(|issued| (Served::Renewed, issued))
+            }
+            Some(Request::Report(report)) => {
+                return configuration::answer(&mut writer, shared, device, &report, offered).await;
+            }
+            _ => Err(DenyReason::Protocol),
+        },
+        _ => Err(DenyReason::Protocol),
+    };
+    // The answer must arrive before the stream is forgotten.
+    if !answer(&mut writer, &answered, shared).await || writer.stopped().await.is_err() {
+        tracing::debug!(%device, "the device went away before it had its answer");
+    }
 }
 
 enum Request<'a> {
     Enrol(Enrol<'a>),
     Renew(&'a [u8]),
+    Report(ConfigurationReport<'a>),
 }
 
 fn split(bytes: &[u8]) -> Option<Request<'_>> {
@@ -104,6 +134,7 @@ fn split(bytes: &[u8]) -> Option<Request<'_>> {
     match frame.kind {
         Kind::Enrol => Enrol::parse(frame).ok().map(Request::Enrol),
         Kind::Renew => Renew::parse(frame).ok().map(|renew| Request::Renew(renew.request)),
+        Kind::ConfigurationReport => ConfigurationReport::parse(frame).ok().map(Request::Report),
         _ => None,
     }
 }
@@ -123,7 +154,8 @@ async fn judge(
             let Peered { device, key, .. } = peered()?;
             shared.registrar.renew(&device, key, request).await.map(|issued| (Served::Renewed, issued))
         }
-        None => Err(DenyReason::Protocol),
+        // A configuration is for who is connected in order, not for who comes to enrol.
+        Some(Request::Report(_)) | None => Err(DenyReason::Protocol),
     }
 }
 

@@ -30,10 +30,11 @@ const STREAM_LIMIT: Duration = Duration::from_secs(10);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Limits of a connection, in one place.
-fn transport(limits: Quic) -> TransportConfig {
+#[must_use]
+pub fn transport(segmentation_offload: bool) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        // One stream for records, one kept for control and configuration.
+        // One stream for records, one for whatever else there is to ask.
         .max_concurrent_bidi_streams(VarInt::from_u32(2))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // Four frames of the largest size, so that a backlog flows without waiting for us.
@@ -44,7 +45,7 @@ fn transport(limits: Quic) -> TransportConfig {
         // A certificate chain of ours has about 1 KiB.
         .crypto_buffer_size(8 * 1024)
         .datagram_receive_buffer_size(None)
-        .enable_segmentation_offload(limits.segmentation_offload)
+        .enable_segmentation_offload(segmentation_offload)
         // Agents say something every 25 s; four lost in a row and the link is gone.
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(120_000))));
     transport
@@ -61,7 +62,7 @@ pub(super) fn bind(limits: Quic, credentials: &Credentials) -> Result<Endpoint, 
 pub(super) fn server_config(limits: Quic, credentials: &Credentials) -> Result<ServerConfig, CredentialsError> {
     let mut config = ServerConfig::with_crypto(Arc::new(credentials.quic_config()?));
     config
-        .transport_config(Arc::new(transport(limits)))
+        .transport_config(Arc::new(transport(limits.segmentation_offload)))
         // First packets of peers that have not been looked at yet: few, and small.
         .max_incoming(1_024)
         .incoming_buffer_size(16 * 1024)
@@ -218,7 +219,7 @@ async fn attend(connection: &Connection, shared: &Shared) {
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
     let ended = tokio::select! {
         ended = serve(&peer, &mut reader, &mut writer, &mut registration) => ended,
-        never = enrolment::attend_renewals(connection, shared, &device, key) => match never {},
+        never = enrolment::attend_requests(connection, shared, &device, key) => match never {},
     };
     // A refusal must arrive before the connection is closed, which would discard it.
     if writer.finish().is_ok() {

@@ -21,6 +21,7 @@ use super::credentials::{Credentials, CredentialsError};
 use super::door::{self, Room, Shared};
 use super::quic::{self, BindError, Renewal};
 use super::random::random;
+use super::restore::refuse_unfinished;
 use super::stopwatch::TimedCore;
 use super::systemd;
 use super::{tcp, web};
@@ -28,6 +29,7 @@ use crate::access::Gate;
 use crate::api::{Api, router};
 use crate::baseline::Tolerances;
 use crate::config::{Config, Http, HttpTls};
+use crate::configurator::Configurator;
 use crate::decision::{Core, Settings};
 use crate::identity::authority::{Authority, SERVER_LIFETIME};
 use crate::ingest::{Connections, Rate};
@@ -35,7 +37,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::registrar::{Registrar, Sources};
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
-use crate::writer::{self, Writer};
+use crate::writer::{self, Progress, Writer};
 
 /// How long the parts may take to stop, one after the other; within systemd's 90 s.
 const SESSIONS_GRACE: Duration = Duration::from_secs(15);
@@ -138,6 +140,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     };
     create_data_dir(config.data_dir())?;
     let announcement = config.data_dir().join(Addresses::FILE_NAME);
+    refuse_unfinished(config.data_dir())
+        .map_err(|source| ServeError::File { path: config.data_dir().to_owned(), source })?;
     let store = EmbeddedStore::open(config.data_dir())?;
     // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
     drop(std::fs::remove_file(&announcement));
@@ -182,12 +186,14 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         config.certificate_lifetime(),
         sources,
     ));
+    let configurator = Arc::new(Configurator::new(writer.clone()));
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         writer: writer.clone(),
         metrics: Arc::clone(&metrics),
         connections: Arc::clone(&connections),
         registrar: Arc::clone(&registrar),
+        configurator: Arc::clone(&configurator),
         trust_domain: config.trust_domain().to_owned(),
         enrolments: door::enrolments(),
         room: Room::new(config.quic()),
@@ -201,8 +207,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         }
     });
     let desk = Arc::clone(&registrar);
-    let (progress, shown) = (writer.progress(), Arc::clone(&metrics));
-    let api = Api::new(reader, progress, shown, connections, desk, stopped.clone(), config.max_cameras());
+    let (progress, shown, wishes) = (writer.progress(), Arc::clone(&metrics), Arc::clone(&configurator));
+    let api = Api::new(reader, progress, shown, connections, desk, wishes, stopped.clone(), config.max_cameras());
     let api = api.behind(gate.clone());
     let mut upkeep = JoinSet::new();
     if let Some(gate) = gate {
@@ -231,6 +237,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         _ = interrupt.recv() => None,
         _ = &mut ingest => Some("the endpoint for agents"),
         _ = &mut http => Some("the HTTP server"),
+        () = end_of(writer.progress()) => Some("the writer"),
     };
     tracing::info!("stopping");
     systemd::stopping();
@@ -253,6 +260,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         http.abort();
     }
     registrar.close();
+    configurator.close();
     // The last handle: the writer commits what is queued and ends.
     drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
     let joined = tokio::task::spawn_blocking(move || writer_thread.join());
@@ -262,6 +270,11 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), |part| Err(ServeError::Ended(part)))
+}
+
+/// Returns when the writer's thread has ended: nothing can be counted any more, and only a new start helps.
+async fn end_of(mut progress: watch::Receiver<Progress>) {
+    while progress.changed().await.is_ok() {}
 }
 
 /// Who the aggregator is to those who connect.

@@ -1,6 +1,6 @@
 //! TLS over TCP, for agents whose site blocks UDP: the same session, the same identities, the same limits.
 //!
-//! A connection carries one stream. Renewals come over a connection of their own. What QUIC does by itself is asked of TCP here: a peer
+//! A connection carries one stream. Renewals come over a connection of their own; nothing is said of configuration. What QUIC does by itself is asked of TCP here: a peer
 //! that is gone is noticed, and last words arrive before a connection ends.
 
 use std::io;

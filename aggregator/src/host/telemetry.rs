@@ -16,7 +16,9 @@ pub enum LogFormat {
 pub fn start_logging(format: LogFormat, filter: Option<&str>) {
     let default = || EnvFilter::new("info");
     let filter = filter.map_or_else(default, |filter| EnvFilter::try_new(filter).unwrap_or_else(|_| default()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (standard error is a file on a full disk) is lost; reporting it to standard error would panic.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match format {
         LogFormat::Text => {
             builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).try_init()

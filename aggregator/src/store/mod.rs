@@ -6,6 +6,7 @@
 //! Deliberately absent: queries for people. The HTTP interface reads through [`embedded::Reader`], on a connection of its own, so
 //! that a slow page never delays an acknowledgement.
 
+mod configuration;
 pub mod embedded;
 mod registry;
 
@@ -19,6 +20,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Mark, RecordId, Tombstone};
 use thiserror::Error;
 
+pub use configuration::{Configurations, Desired, Scope};
 pub use registry::{IdentityAction, Registry};
 
 use crate::alert::Alert;

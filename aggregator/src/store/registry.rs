@@ -3,7 +3,7 @@
 use driftglass_protocol::id::DeviceId;
 use driftglass_protocol::unit::UnixMillis;
 
-use super::StoreError;
+use super::{Configurations, StoreError};
 use crate::identity::KeyId;
 use crate::identity::registry::{Registered, StoredToken};
 
@@ -36,8 +36,8 @@ impl IdentityAction {
     }
 }
 
-/// The part of a transaction that concerns identities. Hashes are SHA-256; no secret and no private key ever comes here.
-pub trait Registry {
+/// The part of a transaction that concerns identities, and with them the configuration of those who have one. Hashes are SHA-256; no secret and no private key ever comes here.
+pub trait Registry: Configurations {
     /// Whether the device has ever enrolled, greeted or delivered.
     ///
     /// # Errors

@@ -37,6 +37,10 @@ pub enum Kind {
     Issued = 10,
     /// A [`crate::identity::Deny`]; aggregator to device.
     Deny = 11,
+    /// A [`crate::configuration::DesiredConfiguration`]; aggregator to agent.
+    DesiredConfiguration = 12,
+    /// A [`crate::configuration::ConfigurationReport`]; agent to aggregator.
+    ConfigurationReport = 13,
 }
 
 impl Kind {
@@ -53,6 +57,8 @@ impl Kind {
             9 => Self::Renew,
             10 => Self::Issued,
             11 => Self::Deny,
+            12 => Self::DesiredConfiguration,
+            13 => Self::ConfigurationReport,
             _ => return None,
         })
     }

@@ -16,6 +16,10 @@ mod fallback;
 #[cfg(test)]
 mod folders;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod guidance;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod identity;
@@ -25,6 +29,12 @@ mod limits;
 mod peers;
 #[cfg(test)]
 mod predictions;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]

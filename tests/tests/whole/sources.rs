@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use image::{ImageFormat, RgbImage};
 
 use crate::support::authority::Authority;
-use crate::support::camera::{jpeg, scene, shots, view, write_folder};
+use crate::support::camera::{jpeg, scene, shipped, shots, view, write_folder};
 use crate::support::process::lasting_port;
 use crate::support::service::{Agent, Aggregator, Counts};
 use crate::support::{PATIENCE, pause, until};
@@ -212,12 +212,6 @@ fn send(mut stream: TcpStream, parts: &[Vec<u8>]) -> std::io::Result<()> {
         part(parts.last().expect("some"))?;
         pause(Duration::from_millis(100));
     }
-}
-
-/// Shipped pictures of kinds that no encoder here makes. Written by Pillow 13.
-fn shipped(name: &str) -> Vec<u8> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/whole/pictures");
-    fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Pixels for 200 MB, in a file of some hundred kilobytes.

@@ -30,6 +30,10 @@ const fn tolerance(feature: Feature) -> u16 {
         Feature::Hue => 4,
         Feature::HashDistance => 5,
         Feature::TileLoss => 8,
+        // One step of the search; on a scene that hardly tells, one cell.
+        Feature::ViewRotation => 5,
+        Feature::ViewDisplacement => 13,
+        Feature::LastingChange => 3,
         _ => 1,
     }
 }
@@ -95,7 +99,7 @@ struct Both {
 impl Both {
     fn see(&mut self, bytes: &[u8]) -> [FeatureValues; 2] {
         let by_strips = strips(&mut self.decoder, bytes).expect("decodes").expect("is decoded in strips");
-        let in_full = self.decoder.measure_jpeg_in_full(bytes).expect("decodes");
+        let in_full = self.decoder.measure_jpeg_in_full(bytes, crate::decode::MAX_MEMORY).expect("decodes");
         [self.strips.observe(&by_strips), self.full.observe(&in_full)]
     }
 }

@@ -74,6 +74,77 @@ fn pictures_that_announce_giant_sizes_are_refused_by_their_announcement() {
     assert!(matches!(measure(&bytes), Err(DecodeError::Truncated)));
 }
 
+/// A whole progressive JPEG of grey: one bit a block.
+fn progressive_grey(side: u16) -> Vec<u8> {
+    let [high, low] = side.to_be_bytes();
+    let mut bytes = vec![0xff, 0xd8, 0xff, 0xdb, 0, 67, 0];
+    bytes.extend([1; 64]);
+    bytes.extend([0xff, 0xc2, 0, 11, 8, high, low, high, low, 1, 1, 0x11, 0]);
+    // One code of one bit: no difference.
+    bytes.extend([0xff, 0xc4, 0, 20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0]);
+    let blocks = usize::from(side).div_ceil(8).pow(2);
+    bytes.extend(vec![0; blocks.div_ceil(8)]);
+    bytes.extend([0xff, 0xd9]);
+    bytes
+}
+
+#[test]
+fn what_has_to_be_decoded_in_full_is_refused_by_its_header_where_it_takes_more_memory_than_allowed() {
+    const ALLOWED: u64 = 27_000_000;
+    let within = |bytes: &[u8]| {
+        assert!(bytes.len() < 200_000, "small");
+        let mut decoder = Decoder::new();
+        let measured = decoder.measure_within(bytes, ALLOWED);
+        assert!(measured.is_ok() || decoder.pixels.capacity() == 0, "nothing was allocated for it");
+        measured
+    };
+    let side = 8192_u64 * 8192;
+    let refused = within(&progressive_grey(8192)).expect_err("600 MB");
+    assert!(matches!(refused, DecodeError::TooHeavy { needed, allowed: ALLOWED } if needed == side * 9), "{refused}");
+    assert!(within(&progressive_grey(512)).is_ok());
+    for shipped in [
+        include_bytes!("../../../../tests/tests/whole/pictures/progressive.jpg").as_slice(),
+        include_bytes!("../../../../tests/tests/whole/pictures/cmyk.jpg"),
+        include_bytes!("../../../../tests/tests/whole/pictures/colour.png"),
+    ] {
+        assert!(within(shipped).is_ok());
+        let refused = Decoder::new().measure_within(shipped, 100);
+        assert!(matches!(refused, Err(DecodeError::TooHeavy { allowed: 100, .. })), "{refused:?}");
+        // Said to be larger than there is data for: never allocated for, and refused as what it is.
+        let mut giant = shipped.to_vec();
+        if let Some(frame) = giant.windows(2).position(|pair| pair == [0xff, 0xc0] || pair == [0xff, 0xc2]) {
+            giant[frame + 5..frame + 9].copy_from_slice(&[0x20, 0, 0x20, 0]);
+            assert!(matches!(within(&giant), Err(DecodeError::Truncated)));
+        }
+    }
+    let mut large = png(64, 64);
+    large[16..24].copy_from_slice(&[0, 0, 0x20, 0, 0, 0, 0x20, 0]);
+    assert!(matches!(within(&large), Err(DecodeError::TooHeavy { needed, .. }) if needed == side * 3));
+    large[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+    let refused = within(&large).expect_err("giant");
+    assert!(matches!(refused, DecodeError::TooLarge { width: 0x7fff_ffff, .. }), "{refused}");
+    assert_eq!(refused.reason(), "too_many_pixels");
+    // A kind that is not read at all is no matter of size.
+    let webp = b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0";
+    let refused = within(webp).expect_err("not known");
+    assert!(matches!(refused, DecodeError::NotAnImage { first: [b'R', b'I', b'F', b'F'] }), "{refused}");
+    assert_eq!(refused.reason(), "undecodable");
+}
+
+#[test]
+fn memory_for_a_large_picture_is_given_back() {
+    let mut decoder = Decoder::new();
+    decoder.measure(&png(160, 120)).expect("measures");
+    assert_eq!(decoder.pixels.capacity(), 160 * 120 * 3, "kept for the next");
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes)
+        .write_image(&vec![7; 2000 * 1500 * 3], 2000, 1500, ExtendedColorType::Rgb8)
+        .expect("encodes");
+    decoder.measure(&bytes).expect("measures");
+    assert_eq!(decoder.pixels.capacity(), 0);
+}
+
 #[test]
 fn a_jpeg_that_lacks_its_end_is_an_error_wherever_it_was_cut() {
     let bytes = jpeg(128, 96);

@@ -5,13 +5,17 @@
 //! ends, however it ends).
 
 mod batch;
+mod configuration;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod read;
 mod registry;
 mod schema;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -22,6 +26,7 @@ use driftglass_protocol::wire::{Body, Record, parse_frame};
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior};
 
 pub use batch::EmbeddedBatch;
+pub use configuration::{ConfigurationRow, DeviceConfiguration, ReportedConfiguration};
 pub use read::{
     AlertCount, AlertFilter, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site, WINDOWS_MAX,
 };
@@ -44,8 +49,28 @@ const STATEMENTS: usize = 64;
 pub struct EmbeddedStore {
     connection: Connection,
     path: PathBuf,
-    /// Held for its lock.
-    _lock: File,
+    _lock: FolderLock,
+}
+
+/// Says that this process, and no other, works on a data folder; released by the system when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl FolderLock {
+    /// Takes the lock of a folder, which must exist.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where somebody else has it, [`StoreError::File`] where it cannot be had.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join("driftglass.lock");
+        let file_error = |source| StoreError::File { path: path.clone(), source };
+        let file = private().truncate(false).open(&path).map_err(file_error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+            Err(TryLockError::Error(source)) => Err(file_error(source)),
+        }
+    }
 }
 
 impl EmbeddedStore {
@@ -56,7 +81,7 @@ impl EmbeddedStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE_NAME);
         // Before the database is touched: closing any other handle of an open SQLite file drops SQLite's own locks on it.
-        let lock = lock(&folder.join("driftglass.lock"))?;
+        let lock = FolderLock::take(folder)?;
         create_private(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let doing = "opening the database";
@@ -87,6 +112,12 @@ impl EmbeddedStore {
         }
         schema::migrate(&mut connection, schema::STEPS)?;
         Ok(Self { connection, path, _lock: lock })
+    }
+
+    /// The version of the tables that this release writes.
+    #[must_use]
+    pub const fn newest_version() -> usize {
+        schema::STEPS.len()
     }
 
     /// The database file.
@@ -155,16 +186,6 @@ impl Store for EmbeddedStore {
             .map_err(failed(doing))?;
         each(Saved::LastAlert(last.cast_unsigned()));
         Ok(())
-    }
-}
-
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file_error = |source| StoreError::File { path: path.to_owned(), source };
-    let file = private().truncate(false).open(path).map_err(file_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(file_error(source)),
     }
 }
 

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, Params, Row, named_params, params};
 use serde::de::DeserializeOwned;
 
 use super::batch::text;
+use super::configuration::{DeviceConfiguration, desired_version, device_configuration};
 use super::{BUSY, STATEMENTS, alert, camera_id, counted, device_id, failed, name};
 use crate::alert::{Alert, AlertState, Severity};
 use crate::decision::CountedWindow;
@@ -100,6 +101,8 @@ pub struct Device {
     pub certificate_expires_at: Option<UnixMillis>,
     /// When it was revoked, where it is.
     pub revoked_at: Option<UnixMillis>,
+    /// How it is set.
+    pub configuration: DeviceConfiguration,
 }
 
 /// A camera and its totals over everything ever accepted.
@@ -262,7 +265,8 @@ impl Reader {
     /// # Errors
     /// Where the database cannot be read.
     pub fn devices(&self, site: Option<&Name>, page: Page) -> Result<Vec<Device>, StoreError> {
-        let sql = format!("{SELECT_DEVICE} WHERE ?1 IS NULL OR site = ?1 ORDER BY site, device LIMIT ?2 OFFSET ?3");
+        let select = select_device();
+        let sql = format!("{select} WHERE ?1 IS NULL OR d.site = ?1 ORDER BY d.site, d.device LIMIT ?2 OFFSET ?3");
         let parameters = params![site.map(Name::as_str), page.limit(), page.offset()];
         self.query("listing devices", &sql, parameters, device)
     }
@@ -272,7 +276,7 @@ impl Reader {
     /// # Errors
     /// Where the database cannot be read.
     pub fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
-        let sql = format!("{SELECT_DEVICE} WHERE site = ?1 AND device = ?2");
+        let sql = format!("{} WHERE d.site = ?1 AND d.device = ?2", select_device());
         let found = self.query("reading a device", &sql, [id.site.as_str(), id.device.as_str()], device)?;
         Ok(found.into_iter().next())
     }
@@ -458,8 +462,15 @@ impl Reader {
     }
 }
 
-const SELECT_DEVICE: &str = "SELECT site, device, epoch, sequence, first_seen, last_seen, version, clock_ahead, clones,
-    accepted, duplicates, gaps, overlaps, lost, enrolled_at, certificate_expires_at, revoked_at FROM devices";
+fn select_device() -> String {
+    format!(
+        "SELECT d.site, d.device, d.epoch, d.sequence, d.first_seen, d.last_seen, d.version, d.clock_ahead, d.clones,
+            d.accepted, d.duplicates, d.gaps, d.overlaps, d.lost, d.enrolled_at, d.certificate_expires_at, d.revoked_at,
+            ({}), r.in_effect, r.offered, r.outcome, r.restart, r.detail, r.reported_at
+         FROM devices d LEFT JOIN configuration_reports r ON r.device = d.id",
+        desired_version()
+    )
+}
 
 fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     Ok(Device {
@@ -478,6 +489,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
         enrolled_at: get::<Option<i64>>(row, 14)?.map(UnixMillis),
         certificate_expires_at: get::<Option<i64>>(row, 15)?.map(UnixMillis),
         revoked_at: get::<Option<i64>>(row, 16)?.map(UnixMillis),
+        configuration: device_configuration(row, 17)?,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x4472_476c;
 
 /// Step `n` leads from version `n` to version `n + 1`; an empty file has version 0.
-pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES];
+pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES, CONFIGURATIONS];
 
 const VERSION_1: &str = "
 CREATE TABLE devices (
@@ -147,6 +147,28 @@ CREATE TABLE identity_events (
     device          TEXT    NOT NULL,
     action          TEXT    NOT NULL,
     detail          TEXT    NOT NULL
+) STRICT;
+";
+
+const CONFIGURATIONS: &str = "
+CREATE TABLE configurations (
+    version         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice
+    site            TEXT    NOT NULL,           -- empty: every site
+    device          TEXT    NOT NULL,           -- empty: every device of the site
+    text            TEXT,                       -- null: the one before was withdrawn
+    set_at          INTEGER NOT NULL,
+    note            TEXT    NOT NULL
+) STRICT;
+CREATE INDEX configurations_of_a_scope ON configurations (site, device, version);
+
+CREATE TABLE configuration_reports (            -- what a device said last
+    device          INTEGER PRIMARY KEY REFERENCES devices (id),
+    in_effect       INTEGER NOT NULL,           -- versions
+    offered         INTEGER NOT NULL,
+    outcome         TEXT    NOT NULL,           -- of the one offered
+    restart         INTEGER NOT NULL,
+    detail          TEXT    NOT NULL,
+    reported_at     INTEGER NOT NULL
 ) STRICT;
 ";
 

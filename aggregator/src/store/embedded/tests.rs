@@ -71,25 +71,6 @@ fn what_was_not_committed_never_happened() {
     assert_eq!(reader.windows(&camera(&gateway, "door"), UnixMillis(0), 10).expect("reads").len(), 1);
 }
 
-#[test]
-fn a_file_of_version_1_opens_with_everything_in_it() {
-    let folder = folder();
-    let path = folder.path().join(FILE_NAME);
-    {
-        let mut connection = Connection::open(&path).expect("creates");
-        schema::migrate(&mut connection, &schema::STEPS[..1]).expect("creates version 1");
-        let sql = "INSERT INTO devices (site, device, epoch, sequence, first_seen, last_seen)
-                   VALUES ('site', 'gw', 7, -1, 1, 2)";
-        connection.execute_batch(sql).expect("inserts");
-    }
-    let mut store = open(&folder);
-    let version: i64 = store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("version");
-    assert_eq!(usize::try_from(version), Ok(schema::STEPS.len()));
-    let mark = store.begin().expect("begins").mark(&device("gw")).expect("mark");
-    assert_eq!(mark, Mark { epoch: 7, sequence: u64::MAX });
-    deliver(&mut store, &mut Counting::default(), &device("new"), "door", &[1]);
-}
-
 #[cfg(unix)]
 #[test]
 fn only_the_owner_may_read_the_files() {

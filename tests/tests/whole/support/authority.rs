@@ -46,7 +46,12 @@ impl Authority {
     }
 
     pub(crate) fn server(&self) -> Identity {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("an address");
+        self.server_at(vec!["127.0.0.1".into()])
+    }
+
+    /// An aggregator's certificate for these addresses.
+    pub(crate) fn server_at(&self, addresses: Vec<String>) -> Identity {
+        let mut params = CertificateParams::new(addresses).expect("addresses");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(&params)
     }

@@ -41,6 +41,12 @@ pub(crate) fn jpeg(picture: &RgbImage) -> Vec<u8> {
     encode_jpeg(picture, QUALITY).expect("encoded")
 }
 
+/// Shipped pictures of kinds that no encoder here makes. Written by Pillow 13.
+pub(crate) fn shipped(name: &str) -> Vec<u8> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/whole/pictures");
+    fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
 /// Writes pictures as a folder of JPEG files.
 pub(crate) fn write_folder(folder: &Path, pictures: &[RgbImage]) {
     fs::create_dir_all(folder).expect("created");

@@ -22,8 +22,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// A command without anything from the surroundings of the test that the programs would read.
 pub(crate) fn command(name: &str) -> Command {
-    let mut command = Command::new(program(name));
-    command.env_clear().stdin(Stdio::null());
+    command_within(&[], name)
+}
+
+/// The same, started by the command `within`, which leads into another network or mount namespace; nothing for here.
+pub(crate) fn command_within(within: &[String], name: &str) -> Command {
+    let mut words = within.iter().map(PathBuf::from).chain([program(name)]);
+    let mut command = Command::new(words.next().expect("the program at least"));
+    command.args(words).env_clear().stdin(Stdio::null());
     command
 }
 
@@ -48,9 +54,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program with its configuration; what it says is appended to `NAME.log` in the folder.
     pub(crate) fn start(folder: &Path, name: &str, program: &str, subcommand: &str, config: &str) -> Self {
+        Self::start_within(&[], folder, name, program, subcommand, config)
+    }
+
+    /// The same, started by the command `within`.
+    pub(crate) fn start_within(
+        within: &[String],
+        folder: &Path,
+        name: &str,
+        program: &str,
+        subcommand: &str,
+        config: &str,
+    ) -> Self {
         let config_path = folder.join(format!("{name}.toml"));
         fs::write(&config_path, config).expect("written");
-        let mut command = command(program);
+        let mut command = command_within(within, program);
         command.arg(subcommand).arg("--config").arg(config_path);
         Self::spawn(folder, name, command)
     }
@@ -74,6 +92,11 @@ impl Process {
         self.child.as_mut().expect("it has been started")
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("it has been started").id()
+    }
+
     /// Everything it has said so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -81,7 +104,7 @@ impl Process {
 
     /// The most memory it ever had resident, in bytes.
     pub(crate) fn highest_memory(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it has been started").id();
+        let pid = self.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a Linux of this century");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
@@ -118,9 +141,24 @@ impl Process {
         assert!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.log());
     }
 
-    fn ask_to_end(&mut self) {
+    pub(crate) fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Holds it where it is.
+    pub(crate) fn halt(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
         let pid = i32::try_from(self.child().id()).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("our own child has not been waited for");
+        kill_process(pid, signal).expect("our own child has not been waited for");
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::authority::{Authority, Identity};
-use super::process::Process;
+use super::process::{Process, lasting_port};
 use super::{PATIENCE, until};
 
 /// Asks over HTTP.
@@ -51,6 +51,8 @@ pub(crate) struct Aggregator {
     root: PathBuf,
     data: PathBuf,
     config: String,
+    /// The command that leads to where it runs; nothing for here.
+    pub(crate) within: Vec<String>,
     pub(crate) process: Process,
     pub(crate) quic: SocketAddr,
     http: SocketAddr,
@@ -70,8 +72,41 @@ impl Aggregator {
             "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n{quic}\n[http]\nlisten = \"127.0.0.1:0\"\n\
              [alerting]\nq = 0.05\nepoch = \"1h\"\n[baseline]\nlearning = \"30s\"\n{sections}\n"
         );
-        let (process, quic, http) = launch(root, &data, &config);
-        Self { root: root.to_owned(), data, config, process, quic, http }
+        Self::configured(root, data, config, Vec::new())
+    }
+
+    /// Starts one by the command `within`, at addresses that last. `seen` is its data folder as this process sees it.
+    pub(crate) fn start_at(
+        root: &Path,
+        authority: &Authority,
+        identity: &Identity,
+        within: Vec<String>,
+        seen: &Path,
+        quic: SocketAddr,
+    ) -> Self {
+        let data = root.join("aggregator");
+        authority.install(identity, seen);
+        let http = SocketAddr::from(([127, 0, 0, 1], lasting_port()));
+        let config = format!(
+            "data_dir = {data:?}\n[quic]\nlisten = \"{quic}\"\n[http]\nlisten = \"{http}\"\n[baseline]\nlearning = \"30s\"\n"
+        );
+        let process = process(&within, root, &config);
+        let mut aggregator = Self { root: root.to_owned(), data, config, within, process, quic, http };
+        until("an aggregator that is ready", PATIENCE, || {
+            aggregator.process.assert_running();
+            aggregator.is_ready().then_some(())
+        });
+        aggregator
+    }
+
+    /// Whether it says that it can do its work.
+    pub(crate) fn is_ready(&self) -> bool {
+        get(&format!("http://{}/readyz", self.http)).is_ok()
+    }
+
+    fn configured(root: &Path, data: PathBuf, config: String, within: Vec<String>) -> Self {
+        let (process, quic, http) = launch(&within, root, &data, &config);
+        Self { root: root.to_owned(), data, config, within, process, quic, http }
     }
 
     /// Starts one that is the fleet's authority itself; certificates of devices live for so long.
@@ -86,8 +121,7 @@ impl Aggregator {
             "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
              [identity]\ncertificate_lifetime = \"{certificate_lifetime}\"\n{sections}\n"
         );
-        let (process, quic, http) = launch(root, &data, &config);
-        Self { root: root.to_owned(), data, config, process, quic, http }
+        Self::configured(root, data, config, Vec::new())
     }
 
     /// Its data folder.
@@ -121,7 +155,12 @@ impl Aggregator {
 
     /// Starts it again after its end.
     pub(crate) fn restart(&mut self) {
-        (self.process, self.quic, self.http) = launch(&self.root, &self.data, &self.config);
+        (self.process, self.quic, self.http) = launch(&self.within, &self.root, &self.data, &self.config);
+    }
+
+    /// Starts it again after its end without waiting for anything; only where its addresses last.
+    pub(crate) fn restart_blindly(&mut self) {
+        self.process = process(&self.within, &self.root, &self.config);
     }
 
     /// All items of a list; `None` while nobody answers.
@@ -167,12 +206,16 @@ impl Aggregator {
     }
 }
 
-fn launch(root: &Path, data: &Path, config: &str) -> (Process, SocketAddr, SocketAddr) {
+fn process(within: &[String], root: &Path, config: &str) -> Process {
+    Process::start_within(within, root, "aggregator", "driftglass-aggregator", "serve", config)
+}
+
+fn launch(within: &[String], root: &Path, data: &Path, config: &str) -> (Process, SocketAddr, SocketAddr) {
     let announced = data.join("addresses.json");
     if announced.exists() {
         fs::remove_file(&announced).expect("removed");
     }
-    let mut process = Process::start(root, "aggregator", "driftglass-aggregator", "serve", config);
+    let mut process = process(within, root, config);
     let addresses: Value = until("the aggregator's addresses", PATIENCE, || {
         process.assert_running();
         fs::read(&announced).ok().map(|bytes| serde_json::from_slice(&bytes).expect("JSON"))
@@ -190,6 +233,8 @@ pub(crate) struct Agent {
     name: String,
     config: String,
     telemetry: SocketAddr,
+    /// The command that leads to where it runs; nothing for here.
+    pub(crate) within: Vec<String>,
     pub(crate) process: Process,
 }
 
@@ -244,7 +289,7 @@ impl Agent {
         );
         let name = format!("agent-{site}");
         let process = Process::none(root, &name);
-        Self { root: root.to_owned(), name, config, telemetry, process }
+        Self { root: root.to_owned(), name, config, telemetry, within: Vec::new(), process }
     }
 
     /// With a way over TCP besides; QUIC is tried again after ten seconds.
@@ -271,7 +316,33 @@ impl Agent {
 
     /// Starts it again after its end.
     pub(crate) fn restart(&mut self) {
-        self.process = Process::start(&self.root, &self.name, "driftglass-agent", "run", &self.config);
+        self.process =
+            Process::start_within(&self.within, &self.root, &self.name, "driftglass-agent", "run", &self.config);
+    }
+
+    /// Starts it with a socket of a service manager that it tells how it is.
+    pub(crate) fn start_notifying(&mut self, socket: &Path) {
+        self.edit(str::to_owned);
+        let mut command = super::process::command("driftglass-agent");
+        command.env("NOTIFY_SOCKET", socket).arg("run").arg("--config").arg(self.file());
+        self.process = Process::spawn(&self.root, &self.name, command);
+    }
+
+    fn file(&self) -> PathBuf {
+        self.root.join(format!("{}.toml", self.name))
+    }
+
+    /// Writes its configuration with these cameras instead of those it had when it was configured.
+    pub(crate) fn reconfigure(&self, cameras: &str) {
+        let (head, _) = self.config.split_once("[[camera]]").expect("it has cameras");
+        fs::write(self.file(), format!("{head}{cameras}")).expect("written");
+    }
+
+    /// Changes its configuration file; what it is started with stays what it was.
+    pub(crate) fn edit(&self, change: impl FnOnce(&str) -> String) {
+        let file = self.file();
+        let text = fs::read_to_string(&file).unwrap_or_else(|_| self.config.clone());
+        fs::write(file, change(&text)).expect("written");
     }
 
     /// A page of its own small server; only for agents with a telemetry port.
@@ -281,6 +352,11 @@ impl Agent {
 
     /// The sum of a metric of its own.
     pub(crate) fn metric(&self, metric: &str, label: &str) -> u64 {
-        sample(&self.page("/metrics").expect("the agent's metrics"), metric, label)
+        self.try_metric(metric, label).expect("the agent's metrics")
+    }
+
+    /// The same; `None` while it cannot be asked.
+    pub(crate) fn try_metric(&self, metric: &str, label: &str) -> Option<u64> {
+        Some(sample(&self.page("/metrics")?, metric, label))
     }
 }

@@ -1,14 +1,14 @@
 //! How much memory a picture would take, from its header alone.
 //!
-//! A picture of a few hundred kilobytes may announce 67 million pixels and be honest about it. What a stranger's picture may cost is
-//! decided before anything is decoded.
+//! A picture of a few hundred kilobytes may announce 67 million pixels and be honest about it. What a picture may cost is decided
+//! before anything is decoded. A JPEG that is measured strip by strip needs none of it.
 //!
 //! Must hold: the answer is never less than what the pixels and, for progressive JPEG, the coefficients need. What is not understood
 //! here weighs nothing: the decoder refuses it.
 
 /// Bytes for the pixels of a picture while it is decoded.
 #[must_use]
-pub(super) fn decoded_bytes(picture: &[u8]) -> u64 {
+pub(crate) fn decoded_bytes(picture: &[u8]) -> u64 {
     if picture.starts_with(&[0xff, 0xd8]) { jpeg(picture) } else { png(picture).unwrap_or(0) }
 }
 
@@ -38,12 +38,21 @@ fn jpeg(picture: &[u8]) -> u64 {
     heaviest
 }
 
-/// From the IHDR chunk, which is the first (PNG third edition, section 11.2.1).
-fn png(picture: &[u8]) -> Option<u64> {
+/// Width and height of a PNG, from the IHDR chunk, which is the first (PNG third edition, section 11.2.1).
+pub(super) fn png_size(picture: &[u8]) -> Option<(u32, u32)> {
+    let (width, height, _) = png_header(picture)?;
+    Some((width, height))
+}
+
+fn png_header(picture: &[u8]) -> Option<(u32, u32, [u8; 2])> {
     let rest = picture.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..)?.strip_prefix(b"IHDR")?;
     let (width, rest) = rest.split_first_chunk()?;
     let (height, rest) = rest.split_first_chunk()?;
-    let &[depth, colour] = rest.first_chunk()?;
+    Some((u32::from_be_bytes(*width), u32::from_be_bytes(*height), *rest.first_chunk()?))
+}
+
+fn png(picture: &[u8]) -> Option<u64> {
+    let (width, height, [depth, colour]) = png_header(picture)?;
     let channels = match colour {
         0 => 1,
         4 => 2,
@@ -52,7 +61,7 @@ fn png(picture: &[u8]) -> Option<u64> {
         3 => 4,
         _ => 3,
     };
-    let pixels = u64::from(u32::from_be_bytes(*width)).saturating_mul(u64::from(u32::from_be_bytes(*height)));
+    let pixels = u64::from(width).saturating_mul(u64::from(height));
     let sample = if depth > 8 { 2 } else { 1 };
     // What is not 8-bit grey or RGB is converted, and both are there for a moment.
     let converted = if sample == 1 && matches!(colour, 0 | 2) { 0 } else { 3 };

@@ -1,0 +1,241 @@
+//! The cameras of one site on a common time grid: which windows are judged together, and when.
+//!
+//! The grid's step is the usual time from window to window at this site. A **turn** is one step of it: the windows of all cameras
+//! that began within it are compared with each other.
+//!
+//! **Cut-off.** A turn is judged when all its cameras have sent theirs, or when those that have are [`PATIENCE`] turns further. A
+//! window that comes later than that is counted and stored; where its camera has peers it cannot be compared with them any more, and
+//! is no evidence.
+//!
+//! Must hold, whatever clocks say and in whatever order windows come:
+//! - a camera's turns are judged in order and once; a second window in the same turn is dropped;
+//! - evidence is renewed only forward in time, for the camera whose window says so and for nobody else;
+//! - a camera that could have peers is never judged without them, so that nothing that befalls a whole site is laid at its door.
+
+use std::collections::BTreeMap;
+
+use driftglass_protocol::id::CameraId;
+use driftglass_protocol::unit::{Millis, UnixMillis};
+
+use super::camera::{Camera, Waiting};
+use crate::baseline::FeatureBaseline;
+use crate::evidence::site::{self as evidence, CameraEvidence, Member, Stream};
+use crate::evidence::whitening::{Calibration, Pool};
+
+/// Turns by which the cameras of a site that have sent a window may be ahead before the others are no longer waited for.
+const PATIENCE: u64 = 2;
+/// Most windows of one camera that wait; the oldest goes first.
+const WAITING_MAX: usize = 4;
+/// Most turns of an epoch.
+const MOST_TURNS: u32 = 1 << 20;
+/// A camera counts as present while the site has sent at most this many windows per camera since its last.
+const PRESENT: u64 = 4;
+
+/// Of each feature, what the baselines of all cameras say of its memory, by wire number.
+pub(super) type Pools = BTreeMap<u8, Pool>;
+
+/// A step of a site's time grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    /// Number of the epoch, counted from 1970.
+    pub(super) epoch: i64,
+    /// Number of the step within the epoch.
+    step: u32,
+}
+
+/// What judging a turn came to.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) turn: Turn,
+    /// Cameras that had a window in it.
+    pub(super) cameras: Vec<CameraId>,
+    /// Whether evidence has grown that could make a discovery of a camera without an alert.
+    pub(super) grown: bool,
+}
+
+/// The cameras of a site.
+#[derive(Debug)]
+pub(super) struct Site {
+    cameras: BTreeMap<CameraId, Camera>,
+    /// Length of an epoch, at least 1 ms.
+    epoch: Millis,
+    /// Step of the time grid: the median cadence of the watched cameras.
+    step: Millis,
+    /// Windows of watched cameras taken in so far.
+    arrivals: u64,
+}
+
+impl Site {
+    pub(super) fn new(epoch: Millis) -> Self {
+        Self { cameras: BTreeMap::new(), epoch: Millis(epoch.0.max(1)), step: Millis(1), arrivals: 0 }
+    }
+
+    pub(super) const fn cameras(&self) -> &BTreeMap<CameraId, Camera> {
+        &self.cameras
+    }
+
+    pub(super) fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
+        self.cameras.get_mut(id)
+    }
+
+    /// The camera, and whether it was there already.
+    pub(super) fn enter(&mut self, id: &CameraId, since: UnixMillis) -> (&mut Camera, bool) {
+        let known = self.cameras.contains_key(id);
+        (self.cameras.entry(id.clone()).or_insert_with(|| Camera::new(since)), known)
+    }
+
+    /// Takes up a camera as it was kept.
+    pub(super) fn restore(&mut self, id: CameraId, camera: Camera) {
+        self.arrivals = self.arrivals.max(camera.state.heard);
+        self.cameras.insert(id, camera);
+        self.pace();
+    }
+
+    /// Sets the step of the time grid anew, after a baseline was taken.
+    pub(super) fn pace(&mut self) {
+        let mut cadences: Vec<Millis> = self.watched().map(|(_, camera)| camera.cadence()).collect();
+        cadences.sort_unstable();
+        self.step = cadences.get(cadences.len() / 2).copied().unwrap_or(Millis(1)).min(self.epoch);
+    }
+
+    fn watched(&self) -> impl Iterator<Item = (&CameraId, &Camera)> {
+        self.cameras.iter().filter(|(_, camera)| camera.baseline.is_some())
+    }
+
+    /// Has a window wait for those of its peers. `newest` must be the start of its camera's newest window before this one.
+    pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) {
+        let second = self.turn(newest) >= self.turn(window.start);
+        let heard = self.arrivals.saturating_add(1);
+        let Some(camera) = self.cameras.get_mut(id) else { return };
+        self.arrivals = heard;
+        camera.state.heard = heard;
+        if second {
+            return;
+        }
+        let waiting = &mut camera.state.waiting;
+        if waiting.len() >= WAITING_MAX {
+            waiting.remove(0);
+        }
+        waiting.push(window);
+    }
+
+    fn turn(&self, at: UnixMillis) -> Turn {
+        let (epoch, step) = (i64::from(self.epoch.0), i64::from(self.step.0.max(1)));
+        let number = at.0.rem_euclid(epoch) / step;
+        Turn { epoch: at.0.div_euclid(epoch), step: u32::try_from(number).unwrap_or(u32::MAX).min(MOST_TURNS) }
+    }
+
+    fn start(&self, turn: Turn) -> UnixMillis {
+        let offset = i64::from(turn.step).saturating_mul(i64::from(self.step.0));
+        UnixMillis(turn.epoch.saturating_mul(i64::from(self.epoch.0)).saturating_add(offset))
+    }
+
+    fn patience(&self) -> u64 {
+        PATIENCE * u64::from(self.step.0)
+    }
+
+    /// The oldest turn that need not wait any longer.
+    fn due(&self) -> Option<Turn> {
+        let mut after = None;
+        loop {
+            let waiting = self.watched().flat_map(|(_, camera)| &camera.state.waiting);
+            let turn = waiting.map(|waiting| self.turn(waiting.start)).filter(|turn| Some(*turn) > after).min()?;
+            if self.is_due(turn) {
+                return Some(turn);
+            }
+            after = Some(turn);
+        }
+    }
+
+    fn is_due(&self, turn: Turn) -> bool {
+        let (start, patience) = (self.start(turn), self.patience());
+        // A camera that has been silent for longer than that is not waited for.
+        let expected = |newest: UnixMillis| newest >= start || start.since(newest) <= patience;
+        let arrived = |camera: &Camera| camera.state.newest >= start || !expected(camera.state.newest);
+        if self.watched().all(|(_, camera)| arrived(camera)) {
+            return true;
+        }
+        // The middle one of those that wait: a single clock that runs ahead makes nobody late.
+        let mut newest: Vec<UnixMillis> = self
+            .watched()
+            .filter(|(_, camera)| camera.state.waiting.iter().any(|waiting| self.turn(waiting.start) == turn))
+            .map(|(_, camera)| camera.state.newest)
+            .collect();
+        newest.sort_unstable();
+        newest.get(newest.len() / 2).is_some_and(|middle| middle.since(start) >= patience)
+    }
+
+    /// Judges the oldest turn that is due.
+    pub(super) fn judge(&mut self, q: f64, pools: &Pools) -> Option<Judged> {
+        let turn = self.due()?;
+        let (start, patience) = (self.start(turn), self.patience());
+        let horizon = (self.epoch.0 / self.step.0.max(1)).clamp(1, MOST_TURNS);
+        let watched = self.watched().count();
+        let recently = self.arrivals.saturating_sub(PRESENT.saturating_mul(watched as u64));
+        let present = self
+            .watched()
+            .filter(|(_, camera)| camera.state.heard >= recently || start.since(camera.state.newest) <= patience)
+            .count();
+
+        let taken = self.take(turn);
+        let mut members = Vec::with_capacity(taken.len());
+        let mut before = Vec::with_capacity(taken.len());
+        let mut windows = taken.iter().peekable();
+        for (id, camera) in &mut self.cameras {
+            let Some((_, window)) = windows.next_if(|(other, _)| other == id) else { continue };
+            renew(camera, turn.epoch, horizon, pools);
+            let alerted = camera.state.alert.is_some();
+            if let Some(evidence) = camera.state.evidence.as_mut().filter(|evidence| evidence.epoch == turn.epoch) {
+                before.push((evidence.supremum, alerted));
+                members.push(Member { evidence, samples: &window.samples, repeats: window.repeats });
+            }
+        }
+        evidence::observe(&mut members, turn.step, present);
+        let grown = members.iter().zip(before).any(|(member, (before, alerted))| {
+            let supremum = member.evidence.supremum;
+            !alerted && supremum > before && supremum * q >= 1.0
+        });
+        Some(Judged { turn, cameras: taken.into_iter().map(|(id, _)| id).collect(), grown })
+    }
+
+    /// Takes out the windows that wait for a turn, in order of cameras. What waits for an earlier one has missed it.
+    fn take(&mut self, turn: Turn) -> Vec<(CameraId, Waiting)> {
+        let missed = |camera: &Camera| {
+            let waiting = &camera.state.waiting;
+            let missed = waiting.iter().take_while(|waiting| self.turn(waiting.start) < turn).count();
+            waiting.get(missed).is_some_and(|waiting| self.turn(waiting.start) == turn).then_some(missed)
+        };
+        let there: Vec<(CameraId, usize)> =
+            self.cameras.iter().filter_map(|(id, camera)| Some((id.clone(), missed(camera)?))).collect();
+        let mut taken = Vec::with_capacity(there.len());
+        for (id, missed) in there {
+            let waiting = self.cameras.get_mut(&id).map(|camera| &mut camera.state.waiting);
+            let window = waiting.and_then(|waiting| waiting.drain(..=missed).next_back());
+            taken.extend(window.map(|window| (id, window)));
+        }
+        taken
+    }
+}
+
+/// Begins the evidence of a new epoch.
+fn renew(camera: &mut Camera, epoch: i64, horizon: u32, pools: &Pools) {
+    let state = &mut camera.state;
+    let Some(baseline) = &camera.baseline else { return };
+    if state.evidence.as_ref().is_some_and(|evidence| evidence.epoch >= epoch) {
+        return;
+    }
+    let before = state.evidence.take();
+    let streams = baseline.features().iter().filter_map(|normal| stream(normal, pools, before.as_ref())).collect();
+    state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()));
+    // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
+    state.alert.take_if(|alert| alert.resolved);
+}
+
+/// A stream of the new epoch, with the calibration the fleet gives it now.
+fn stream(normal: &FeatureBaseline, pools: &Pools, before: Option<&CameraEvidence>) -> Option<Stream> {
+    let feature = normal.feature()?;
+    let number = feature.number();
+    let calibration = Calibration::new(pools.get(&number)?.memory(), &normal.own());
+    let before = before.and_then(|before| before.streams.iter().find(|stream| stream.feature == number));
+    Some(Stream::new(number, feature.spec().axis.is_circular(), calibration, before))
+}

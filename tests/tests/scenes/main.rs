@@ -1,0 +1,145 @@
+//! The decision on real footage: which faults of which cameras are found, and that nothing is found where nothing is wrong.
+//!
+//! Every folder with a `meta.json` below `DRIFTGLASS_FOOTAGE` (relative paths start at the project's root; by default
+//! `../shared/footage` from there) is a camera. Its pictures go through the agent's decoder, features and windows and the
+//! aggregator's decision core, as in service; only time is compressed, so that half a clip is worth [`run::LEARNING`] windows. Put
+//! other footage there and the same tests judge it. A missing folder is a failure, never a skip.
+//!
+//! What the table cannot show: half a clip of fifteen to eighty seconds is no day. The baseline has not seen what comes by once an
+//! hour, so less is found, and later, than of a camera that was watched for a day. Clips of fewer than [`ENOUGH_FRAMES`] frames are
+//! printed and not judged.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test program: a surprise must end it")]
+
+mod run;
+mod scene;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use driftglass_agent::fault::{Injector, Kind, Severity, encode_jpeg};
+use driftglass_aggregator::alert::{Alert, Cause};
+use driftglass_protocol::unit::{Millis, UnixMillis};
+use scene::Scene;
+
+const MINUTE: Millis = Millis(60_000);
+const DAY: u32 = 24 * 60 * 60_000;
+/// Fewest frames a clip must have for its verdict to count.
+const ENOUGH_FRAMES: usize = 120;
+/// Share of the pairs of camera and fault that must be found, in percent.
+const FOUND: usize = 85;
+
+/// What became of one camera with one fault.
+struct Verdict {
+    alert: Option<Alert>,
+    /// Windows before the fault.
+    before: i64,
+    /// Windows with it.
+    windows: usize,
+}
+
+impl Verdict {
+    /// Windows from the fault to the alert.
+    fn delay(&self) -> i64 {
+        self.alert.as_ref().map_or(0, |alert| alert.raised_at.0 / i64::from(MINUTE.0) - self.before)
+    }
+}
+
+/// A clip, learned on its first half, with a fault in its second. `None` is no fault.
+fn watch(scene: &Scene, pictures: &[image::RgbImage], kind: Option<Kind>) -> Verdict {
+    let half = pictures.len() / 2;
+    let per_window = (half / run::LEARNING).max(1);
+    let mut injector = kind.map(|kind| Injector::new(kind, Severity::new(3.0).expect("in range"), 11));
+    let spacing = i64::from(MINUTE.0) / i64::try_from(per_window).expect("small");
+    let frames = pictures.iter().enumerate().map(|(index, picture)| {
+        let jpeg = match &mut injector {
+            Some(injector) if index >= half => {
+                let shown = injector.apply((index - half) as u64, picture);
+                encode_jpeg(&shown, injector.jpeg_quality(90))
+            }
+            // One that moves looked elsewhere before.
+            Some(injector) => encode_jpeg(&injector.clear_view(picture), 90),
+            None => encode_jpeg(picture, 90),
+        }
+        .expect("encodes");
+        (UnixMillis(i64::try_from(index).expect("small") * spacing), jpeg)
+    });
+    let windows = (pictures.len() - half) / per_window;
+    let before = i64::try_from(half / per_window).expect("small");
+    let learning = Millis(MINUTE.0 * u32::try_from(half / per_window).expect("small"));
+    let alerts = run::decide(frames, MINUTE, learning, Millis(DAY));
+    assert!(alerts.len() <= 1, "{}: one camera, one alert", scene.name);
+    Verdict { alert: alerts.into_iter().next(), before, windows }
+}
+
+#[test]
+fn faults_of_severity_three_are_found_and_clean_halves_are_quiet() {
+    let scenes: Vec<Scene> = scene::all().into_iter().filter(|scene| scene.times.is_none()).collect();
+    let kinds: Vec<Option<Kind>> = std::iter::once(None).chain(Kind::ALL.map(Some)).collect();
+    let verdicts: Mutex<BTreeMap<(usize, usize), Verdict>> = Mutex::default();
+    let jobs = Mutex::new(0..scenes.len());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(index) = next(&jobs) {
+                    let scene = &scenes[index];
+                    let pictures = scene.pictures();
+                    for (column, kind) in kinds.iter().enumerate() {
+                        let verdict = watch(scene, &pictures, *kind);
+                        verdicts.lock().expect("no panic elsewhere").insert((index, column), verdict);
+                    }
+                }
+            });
+        }
+    });
+    let verdicts = verdicts.into_inner().expect("no panic");
+
+    let (mut found, mut pairs, mut false_alerts, mut frozen) = (0, 0, Vec::new(), Vec::new());
+    eprintln!(
+        "{:>20}  {}",
+        "windows to the alert",
+        scenes.iter().map(|s| format!("{:>20}", s.name)).collect::<String>()
+    );
+    for (column, kind) in kinds.iter().enumerate() {
+        let mut line = format!("{:>20}  ", kind.map_or("clean", Kind::name));
+        for (index, scene) in scenes.iter().enumerate() {
+            let verdict = &verdicts[&(index, column)];
+            let text = verdict.alert.as_ref().map_or_else(
+                || format!("- of {}", verdict.windows),
+                |alert| format!("{} {}", verdict.delay(), alert.cause.name()),
+            );
+            line += &format!("{text:>20}");
+            if scene.frames.len() >= ENOUGH_FRAMES {
+                match kind {
+                    Some(_) => {
+                        pairs += 1;
+                        found += usize::from(verdict.alert.is_some());
+                        if *kind == Some(Kind::Frozen) {
+                            frozen.extend(verdict.alert.as_ref().map(|alert| alert.cause));
+                        }
+                    }
+                    None => false_alerts.extend(verdict.alert.iter().map(|_| &scene.name)),
+                }
+            }
+        }
+        eprintln!("{line}");
+    }
+    eprintln!("found {found} of {pairs} pairs of clips of at least {ENOUGH_FRAMES} frames");
+    assert!(false_alerts.is_empty(), "alerts on clean halves: {false_alerts:?}");
+    assert!(frozen.iter().all(|cause| *cause == Cause::Frozen), "{frozen:?}");
+    assert!(found * 100 >= pairs * FOUND, "found {found} of {pairs}");
+}
+
+fn next(jobs: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
+    jobs.lock().expect("no panic elsewhere").next()
+}
+
+#[test]
+fn days_and_nights_of_a_site_raise_nothing_after_the_learning_days() {
+    for scene in scene::all() {
+        let Some(times) = scene.times.clone() else { continue };
+        let frames = scene.frames.iter().zip(times).map(|(path, time)| (time, std::fs::read(path).expect("reads")));
+        let alerts = run::decide(frames, MINUTE, Millis(3 * DAY), Millis(DAY));
+        eprintln!("{}: {} pictures, {} alerts", scene.name, scene.frames.len(), alerts.len());
+        assert!(alerts.is_empty(), "{}: {:?}", scene.name, alerts.first());
+    }
+}

@@ -1,0 +1,86 @@
+//! Folders of frames.
+
+use std::path::{Path, PathBuf};
+
+use driftglass_protocol::unit::UnixMillis;
+use image::RgbImage;
+
+/// Longer side of the pictures that faults are put into.
+const MOST_SIDE: u32 = 320;
+/// Most frames of a clip that are looked at.
+const MOST_FRAMES: usize = 200;
+
+/// One camera.
+pub(crate) struct Scene {
+    pub(crate) name: String,
+    /// In order of time.
+    pub(crate) frames: Vec<PathBuf>,
+    /// When each was taken, where the folder says so.
+    pub(crate) times: Option<Vec<UnixMillis>>,
+}
+
+impl Scene {
+    fn read(folder: &Path, root: &Path) -> Self {
+        let mut frames: Vec<PathBuf> = entries(folder)
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jpg" || extension == "png"))
+            .collect();
+        let times = std::fs::read_to_string(folder.join("timestamps.csv")).ok().map(|text| {
+            let times = text.lines().skip(1).filter_map(|line| line.split(',').nth(1).map(time));
+            times.collect::<Vec<UnixMillis>>()
+        });
+        match &times {
+            Some(times) => assert_eq!(times.len(), frames.len(), "{}", folder.display()),
+            None => frames.truncate(MOST_FRAMES),
+        }
+        let name = folder.strip_prefix(root).unwrap_or(folder).display().to_string();
+        Self { name, frames, times }
+    }
+
+    /// Its pictures, small.
+    pub(crate) fn pictures(&self) -> Vec<RgbImage> {
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path).expect("reads");
+            driftglass_agent::fault::shrink(driftglass_agent::fault::decode(&bytes).expect("decodes"), MOST_SIDE)
+        };
+        self.frames.iter().map(read).collect()
+    }
+}
+
+fn time(text: &str) -> UnixMillis {
+    let time = humantime::parse_rfc3339(text.trim()).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let since = time.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    UnixMillis(i64::try_from(since.as_millis()).expect("fits"))
+}
+
+/// All folders with a `meta.json` and without a known change of their own.
+#[expect(clippy::disallowed_methods, reason = "the variable is how other footage is judged by the same tests")]
+pub(crate) fn all() -> Vec<Scene> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies inside the project");
+    let root = project.join(std::env::var("DRIFTGLASS_FOOTAGE").unwrap_or_else(|_| "../shared/footage".to_owned()));
+    let mut scenes = Vec::new();
+    collect(&root, &root, &mut scenes);
+    assert!(!scenes.is_empty(), "no footage in {}. Set DRIFTGLASS_FOOTAGE to its folder.", root.display());
+    scenes
+}
+
+fn collect(folder: &Path, root: &Path, scenes: &mut Vec<Scene>) {
+    if folder.join("meta.json").exists() {
+        if !folder.join("events.json").exists() {
+            scenes.push(Scene::read(folder, root));
+        }
+        return;
+    }
+    for below in entries(folder) {
+        if below.is_dir() {
+            collect(&below, root, scenes);
+        }
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
