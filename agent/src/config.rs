@@ -33,6 +33,7 @@ pub use source::{HttpSource, SourceConfig, SourceKind};
 
 use crate::prediction::Detectors;
 use crate::spool;
+use crate::uplink::Fallback;
 use crate::window::FrameRate;
 
 /// Where the configuration is looked for unless said otherwise.
@@ -101,6 +102,8 @@ pub struct Config {
     aggregator_host: String,
     aggregator_port: u16,
     server_name: Option<String>,
+    fallback: Option<Fallback>,
+    segmentation_offload: bool,
     window: Millis,
     spool_bytes: u64,
     telemetry: SocketAddr,
@@ -148,6 +151,9 @@ impl Config {
         let mut section = root.section("aggregator", faults);
         let address = section.required("address", "HOST:PORT", faults, host_and_port);
         let server_name = section.optional("server_name", "a host name or IP address", faults, server_name);
+        let fallback = section.optional("fallback", "HOST:PORT, over TCP", faults, host_and_port);
+        let retry_quic = section.optional("retry_quic", "a duration from 10s to 24h, such as \"30m\"", faults, retry);
+        let segmentation_offload = section.flag("segmentation_offload", faults);
         section.finish(faults);
 
         let mut section = root.section("window", faults);
@@ -198,6 +204,12 @@ impl Config {
             device: DeviceId { site: site?, device: device? },
             state_dir: state_dir?,
             server_name,
+            fallback: fallback.map(|(host, port)| Fallback {
+                host,
+                port,
+                retry_quic: retry_quic.unwrap_or(Duration::from_secs(1800)),
+            }),
+            segmentation_offload: segmentation_offload.unwrap_or(true),
             aggregator_host: host,
             aggregator_port: port,
             window: length.unwrap_or(Millis(60_000)),
@@ -234,6 +246,16 @@ impl Config {
     #[must_use]
     pub const fn aggregator_port(&self) -> u16 {
         self.aggregator_port
+    }
+    /// Where the aggregator is reached over TCP, where UDP is blocked.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<&Fallback> {
+        self.fallback.as_ref()
+    }
+    /// Whether several packets are handed to the system at once.
+    #[must_use]
+    pub const fn segmentation_offload(&self) -> bool {
+        self.segmentation_offload
     }
     /// The name the aggregator's certificate must bear.
     #[must_use]
@@ -389,6 +411,11 @@ fn host_and_port(text: &str) -> Result<(String, u16), String> {
     Ok((host.into(), port))
 }
 
+fn retry(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(10)..=Duration::from_secs(86_400)).contains(&time) { Ok(time) } else { Err(String::new()) }
+}
+
 fn server_name(text: &str) -> Result<String, String> {
     rustls::pki_types::ServerName::try_from(text).map(|_| text.to_string()).map_err(|error| error.to_string())
 }
@@ -512,6 +539,28 @@ mod tests {
         assert_eq!(of("detectors = [\"kswin\"]").ok(), Some(Detectors::none().with(Detector::Kswin)));
         for wrong in ["detectors = [\"adwin\", \"oracle\"]", "detectors = \"adwin\"", "detectors = [1]"] {
             assert!(of(wrong).expect_err("wrong").to_string().contains("prediction.detectors"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_way_over_tcp_is_off_unless_it_is_given() {
+        let of = |line: &str| {
+            let text =
+                format!("site = \"s\"\ndevice = \"d\"\nstate_dir = \"/s\"\n[aggregator]\naddress = \"a:1\"\n{line}\n");
+            Config::resolve(Path::new("agent.toml"), &text, &Overrides::default())
+        };
+        let plain = of("").expect("valid");
+        assert_eq!((plain.fallback(), plain.segmentation_offload()), (None, true));
+        let given = of("fallback = \"b:443\"\nsegmentation_offload = false").expect("valid");
+        let half_an_hour = Duration::from_secs(1800);
+        let expected = Fallback { host: "b".into(), port: 443, retry_quic: half_an_hour };
+        assert_eq!((given.fallback(), given.segmentation_offload()), (Some(&expected), false));
+        let often = of("fallback = \"b:443\"\nretry_quic = \"10s\"").expect("valid");
+        assert_eq!(often.fallback().map(|fallback| fallback.retry_quic), Some(Duration::from_secs(10)));
+        for wrong in ["fallback = \"b\"", "retry_quic = \"1s\"", "retry_quic = 5", "segmentation_offload = \"no\""] {
+            let key = wrong.split(' ').next().unwrap_or_default();
+            let faults = of(wrong).expect_err("wrong").to_string();
+            assert!(faults.contains(&format!("aggregator.{key}")), "{faults}");
         }
     }
 

@@ -13,7 +13,7 @@ use prometheus::{
 
 use crate::source::{Health, Status};
 use crate::spool::Shared;
-use crate::uplink::Counters;
+use crate::uplink::{Counters, Transport};
 use process::Process;
 
 /// Everything measured about the agent itself.
@@ -33,6 +33,7 @@ pub struct Telemetry {
     spool_merged: IntCounter,
     spool_lost: IntCounter,
     uplink_connected: IntGauge,
+    uplink_transport: IntGaugeVec,
     sent: IntCounter,
     acknowledged: IntCounter,
     refused: IntCounter,
@@ -82,6 +83,11 @@ impl Telemetry {
             &["camera"],
         )?;
         registry.register(Box::new(source_up.clone()))?;
+        let uplink_transport = IntGaugeVec::new(
+            Opts::new("driftglass_agent_uplink_transport", "1 for what carries the connection to the aggregator"),
+            &["transport"],
+        )?;
+        registry.register(Box::new(uplink_transport.clone()))?;
         let buckets = vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
         let feature_seconds = Histogram::with_opts(
             HistogramOpts::new("driftglass_agent_feature_seconds", "Time to read, decode and measure one frame")
@@ -112,6 +118,7 @@ impl Telemetry {
                 &["camera", "reason"],
             )?,
             source_up,
+            uplink_transport,
             feature_seconds,
             spool_bytes: gauge("driftglass_agent_spool_bytes", "Committed bytes in the spool")?,
             spool_windows: gauge("driftglass_agent_spool_windows", "Windows in the spool that are not acknowledged")?,
@@ -223,6 +230,17 @@ impl Telemetry {
         lines.collect()
     }
 
+    /// A line where the aggregator is not reached the usual way; it is no reason to restart the agent.
+    #[must_use]
+    pub fn detour(&self) -> &'static str {
+        match self.uplink.carrier.get() {
+            Some(Transport::Tcp) => {
+                "aggregator: reached over tcp, for nothing answered over quic; no configuration comes that way\n"
+            }
+            Some(Transport::Quic) | None => "",
+        }
+    }
+
     /// A configuration was taken up, all but so many settings that take a restart; or it was refused.
     pub fn reloaded(&self, outcome: Result<usize, ()>) {
         let result = if outcome.is_ok() { "applied" } else { "refused" };
@@ -286,6 +304,10 @@ impl Telemetry {
         self.spool_bytes.set(gauge(self.spool.bytes()));
         self.spool_windows.set(gauge(self.spool.pending()));
         self.uplink_connected.set(i64::from(self.uplink.connected.load(Ordering::Relaxed)));
+        for transport in Transport::ALL {
+            let in_use = self.uplink.carrier.get() == Some(transport);
+            self.uplink_transport.with_label_values(&[transport.name()]).set(i64::from(in_use));
+        }
         self.certificate_expires.set(self.uplink.certificate_expires.load(Ordering::Relaxed));
         for (counter, value) in [
             (&self.sent, &self.uplink.sent),

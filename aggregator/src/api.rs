@@ -1,29 +1,29 @@
-//! What people and programs ask over HTTP, on loopback, without authentication. Identities can be changed; the rest is read-only in
-//! this release.
+//! What people and programs ask over HTTP. Identities can be changed; the rest is read-only in this release.
 //!
 //! Must hold: every error is `application/problem+json`; every list is paged and bounded; types that leave here are neither wire
-//! nor store types; a page in somebody's browser cannot read from here under a name of its own (the Host header must name this
-//! machine), and cannot change anything (a change needs a JSON body, which a foreign page may not send); nothing is loaded from
+//! nor store types; who asks has been judged by `guard` before any route is reached; a foreign page in somebody's browser can neither
+//! read from here nor change anything (a change needs a JSON body besides, which such a page may not send); nothing is loaded from
 //! elsewhere.
 //!
 //! Deliberately absent for now: changing alerts and baselines, server-sent events, drawing, the OpenAPI document.
 
 mod configuration;
 mod drift;
+mod guard;
 mod identity;
 mod page;
 mod problem;
 mod rest;
+mod session;
 mod statistics;
 mod types;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{Semaphore, watch};
@@ -32,6 +32,7 @@ pub use self::problem::Problem;
 pub use self::statistics::{Readout, readout};
 pub(crate) use self::types::rfc3339;
 pub use self::types::*;
+use crate::access::Gate;
 use crate::configurator::Configurator;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
@@ -42,6 +43,8 @@ use crate::writer::Progress;
 
 /// Reads of the store at once; more wait their turn.
 const READS_MAX: usize = 8;
+/// Longest body of a request.
+const BODY_BYTES: usize = 256 * 1024;
 
 /// What the routes work on.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Api {
     connections: Arc<Connections>,
     registrar: Arc<Registrar>,
     configurator: Arc<Configurator>,
+    /// Who may ask; everybody on this machine where there is none.
+    gate: Option<Arc<Gate>>,
     /// True once the service is stopping.
     stopping: watch::Receiver<bool>,
     reads: Semaphore,
@@ -74,7 +79,13 @@ impl Api {
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
         let reads = Semaphore::new(READS_MAX);
-        Self { reader, progress, metrics, connections, registrar, configurator, stopping, reads, drift }
+        Self { reader, progress, metrics, connections, registrar, configurator, gate: None, stopping, reads, drift }
+    }
+
+    /// Answers those only whom the gate lets in; without one, everybody who can connect.
+    #[must_use]
+    pub fn behind(self, gate: Option<Arc<Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Runs a query off the event loop.
@@ -105,6 +116,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/", get(page::html))
         .route("/page.js", get(page::script))
         .route("/page.css", get(page::style))
+        .route("/login", get(page::login))
+        .route("/login.js", get(page::login_script))
+        .route("/api/v1/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -130,44 +144,9 @@ pub fn router(api: Arc<Api>) -> Router {
                 "this resource does not know that method; most can only be read: use GET",
             )
         })
-        .layer(from_fn(guard))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&api), guard::guard))
         .with_state(api)
-}
-
-/// Turns away requests under a foreign name (DNS rebinding), and sets the headers every answer has.
-async fn guard(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    let mut response = if host.is_some_and(names_this_machine) {
-        next.run(request).await
-    } else {
-        let detail = "this service answers to localhost and to loopback addresses only";
-        Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response()
-    };
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    response
-}
-
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                                       img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-fn names_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// Ready: the store takes records, agents can connect.

@@ -6,8 +6,9 @@
 //! Deliberately absent: reading the file and the environment (the program does that and hands both in).
 
 mod document;
+mod http;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use document::Fault;
 use document::{Document, Entry, Value};
+pub use http::{Http, HttpTls};
 use thiserror::Error;
 
 /// Where the service looks for its file unless told otherwise.
@@ -23,12 +25,36 @@ pub const DEFAULT_FILE: &str = "/etc/driftglass/aggregator.toml";
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Settings of the QUIC endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// UDP address that agents connect to.
+    pub listen: SocketAddr,
+    /// Most connections at once, over QUIC and TCP together.
+    pub max_connections: usize,
+    /// Most connections at once from one network (an IPv4 /24, an IPv6 /56).
+    pub max_connections_per_network: usize,
+    /// Whether several packets are handed to the system at once (UDP segmentation offload).
+    pub segmentation_offload: bool,
+}
+
+/// What one device may send; beyond that it is slowed down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Records a second.
+    pub records_per_second: u32,
+    /// Bytes of records a second.
+    pub bytes_per_second: u32,
+}
+
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     data_dir: PathBuf,
-    quic_listen: SocketAddr,
-    http_listen: SocketAddr,
+    quic: Quic,
+    tcp_listen: Option<SocketAddr>,
+    quota: Quota,
+    http: Http,
     trust_domain: String,
     certificate_lifetime: Duration,
     q: f64,
@@ -45,16 +71,28 @@ impl Config {
         &self.data_dir
     }
 
-    /// UDP address that agents connect to.
+    /// The QUIC endpoint.
     #[must_use]
-    pub const fn quic_listen(&self) -> SocketAddr {
-        self.quic_listen
+    pub const fn quic(&self) -> Quic {
+        self.quic
     }
 
-    /// TCP address of dashboard, REST and metrics; always loopback in this release.
+    /// TCP address for agents whose site blocks UDP, where there is one.
     #[must_use]
-    pub const fn http_listen(&self) -> SocketAddr {
-        self.http_listen
+    pub const fn tcp_listen(&self) -> Option<SocketAddr> {
+        self.tcp_listen
+    }
+
+    /// What one device may send.
+    #[must_use]
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Dashboard, REST and metrics.
+    #[must_use]
+    pub const fn http(&self) -> &Http {
+        &self.http
     }
 
     /// SPIFFE trust domain that device certificates must name.
@@ -112,8 +150,10 @@ impl Config {
     pub fn parse(file: &str, text: &str, overrides: &Overrides) -> Result<Self, Faults> {
         let mut reader = Reader::new(file, text, overrides);
         let data_dir = reader.take("data_dir", "/var/lib/driftglass", path);
-        let quic_listen = reader.take("quic.listen", "[::]:4433", socket);
-        let http_listen = reader.take("http.listen", "127.0.0.1:8080", loopback);
+        let quic = quic(&mut reader);
+        let tcp_listen = reader.take("tcp.listen", "off", off_or_socket);
+        let quota = quota(&mut reader);
+        let http = http::read(&mut reader);
         let trust_domain = reader.take("identity.trust_domain", "driftglass.local", trust_domain);
         let certificate_lifetime = reader
             .take("identity.certificate_lifetime", "30d", |value| duration(value, Duration::from_secs(10), 90 * DAY));
@@ -135,8 +175,10 @@ impl Config {
         let faults = reader.finish();
         match (
             data_dir,
-            quic_listen,
-            http_listen,
+            quic,
+            tcp_listen,
+            quota,
+            http,
             trust_domain,
             certificate_lifetime,
             q,
@@ -147,8 +189,10 @@ impl Config {
         ) {
             (
                 Some(data_dir),
-                Some(quic_listen),
-                Some(http_listen),
+                Some(quic),
+                Some(tcp_listen),
+                Some(quota),
+                Some(http),
                 Some(trust_domain),
                 Some(certificate_lifetime),
                 Some(q),
@@ -158,8 +202,10 @@ impl Config {
                 Some(max_cameras),
             ) if faults.is_empty() => Ok(Self {
                 data_dir,
-                quic_listen,
-                http_listen,
+                quic,
+                tcp_listen,
+                quota,
+                http,
                 trust_domain,
                 certificate_lifetime,
                 q,
@@ -182,9 +228,42 @@ pub struct Overrides {
     /// UDP address that agents connect to.
     #[arg(long, env = "DRIFTGLASS_QUIC_LISTEN", value_name = "ADDRESS:PORT")]
     pub quic_listen: Option<String>,
-    /// TCP address of dashboard, REST and metrics (loopback).
+    /// Most connections of agents at once.
+    #[arg(long, env = "DRIFTGLASS_QUIC_MAX_CONNECTIONS", value_name = "N")]
+    pub quic_max_connections: Option<String>,
+    /// Most connections of agents at once from one network (an IPv4 /24, an IPv6 /56).
+    #[arg(long, env = "DRIFTGLASS_QUIC_MAX_CONNECTIONS_PER_NETWORK", value_name = "N")]
+    pub quic_max_connections_per_network: Option<String>,
+    /// Whether several packets are handed to the system at once: true or false.
+    #[arg(long, env = "DRIFTGLASS_QUIC_SEGMENTATION_OFFLOAD", value_name = "BOOL")]
+    pub quic_segmentation_offload: Option<String>,
+    /// TCP address for agents whose site blocks UDP, or off.
+    #[arg(long, env = "DRIFTGLASS_TCP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub tcp_listen: Option<String>,
+    /// Records a second that one device may send.
+    #[arg(long, env = "DRIFTGLASS_QUOTA_RECORDS_PER_SECOND", value_name = "N")]
+    pub quota_records_per_second: Option<String>,
+    /// Bytes a second that one device may send.
+    #[arg(long, env = "DRIFTGLASS_QUOTA_BYTES_PER_SECOND", value_name = "N")]
+    pub quota_bytes_per_second: Option<String>,
+    /// TCP address of dashboard, REST and metrics; beyond loopback only with TLS and tokens.
     #[arg(long, env = "DRIFTGLASS_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
     pub http_listen: Option<String>,
+    /// TLS for HTTP: off, own or files.
+    #[arg(long, env = "DRIFTGLASS_HTTP_TLS", value_name = "KIND")]
+    pub http_tls: Option<String>,
+    /// The certificate for HTTP, a PEM file.
+    #[arg(long, env = "DRIFTGLASS_HTTP_CERTIFICATE", value_name = "FILE")]
+    pub http_certificate: Option<String>,
+    /// Its key, a PEM file.
+    #[arg(long, env = "DRIFTGLASS_HTTP_KEY", value_name = "FILE")]
+    pub http_key: Option<String>,
+    /// Names and addresses that the authority's certificate for HTTP is to bear.
+    #[arg(long, env = "DRIFTGLASS_HTTP_NAMES", value_name = "NAMES")]
+    pub http_names: Option<String>,
+    /// Who may ask over HTTP: none (everybody on this machine) or tokens.
+    #[arg(long, env = "DRIFTGLASS_HTTP_AUTH", value_name = "KIND")]
+    pub http_auth: Option<String>,
     /// SPIFFE trust domain of device certificates.
     #[arg(long, env = "DRIFTGLASS_IDENTITY_TRUST_DOMAIN", value_name = "DOMAIN")]
     pub identity_trust_domain: Option<String>,
@@ -213,7 +292,18 @@ impl Overrides {
         match key {
             "data_dir" => self.data_dir.as_deref(),
             "quic.listen" => self.quic_listen.as_deref(),
+            "quic.max_connections" => self.quic_max_connections.as_deref(),
+            "quic.max_connections_per_network" => self.quic_max_connections_per_network.as_deref(),
+            "quic.segmentation_offload" => self.quic_segmentation_offload.as_deref(),
+            "tcp.listen" => self.tcp_listen.as_deref(),
+            "quota.records_per_second" => self.quota_records_per_second.as_deref(),
+            "quota.bytes_per_second" => self.quota_bytes_per_second.as_deref(),
             "http.listen" => self.http_listen.as_deref(),
+            "http.tls" => self.http_tls.as_deref(),
+            "http.certificate" => self.http_certificate.as_deref(),
+            "http.key" => self.http_key.as_deref(),
+            "http.names" => self.http_names.as_deref(),
+            "http.auth" => self.http_auth.as_deref(),
             "identity.trust_domain" => self.identity_trust_domain.as_deref(),
             "identity.certificate_lifetime" => self.identity_certificate_lifetime.as_deref(),
             "alerting.q" => self.alerting_q.as_deref(),
@@ -255,6 +345,8 @@ struct Reader<'a> {
     document: Document,
     overrides: &'a Overrides,
     known: BTreeSet<&'static str>,
+    /// Where each setting was given, and what it was.
+    taken: BTreeMap<&'static str, Entry>,
     faults: Vec<Fault>,
 }
 
@@ -262,39 +354,44 @@ impl<'a> Reader<'a> {
     fn new(file: &'a str, text: &str, overrides: &'a Overrides) -> Self {
         let mut faults = Vec::new();
         let document = Document::parse(file, text, &mut faults);
-        Self { file, document, overrides, known: BTreeSet::new(), faults }
+        Self { file, document, overrides, known: BTreeSet::new(), taken: BTreeMap::new(), faults }
     }
 
     /// One setting. A file's value is checked even where it is overridden; `None` means that a fault has been noted.
     fn take<T>(&mut self, key: &'static str, default: &str, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
         self.known.insert(key);
-        let in_file = self.document.keys.remove(key).map(|entry| self.check(key, &entry, &check));
+        let in_file = self.document.keys.remove(key).map(|entry| self.accept(key, entry, &check));
         let overriding = self.overrides.get(key).map(str::to_owned).map(|text| {
             let name = key.replace('.', "_");
             let place = format!("--{} or DRIFTGLASS_{}", name.replace('_', "-"), name.to_uppercase());
-            // A flag has no type; a number is whatever parses as one.
-            let value = if text.parse::<f64>().is_ok() { Value::Number(text) } else { Value::Text(text) };
-            self.check(key, &Entry { place, value }, &check)
+            self.accept(key, Entry { place, value: Value::untyped(text) }, &check)
         });
         if let Some(value) = overriding.or(in_file) {
             return value;
         }
-        let value = if default.parse::<f64>().is_ok() {
-            Value::Number(default.to_owned())
-        } else {
-            Value::Text(default.to_owned())
-        };
-        self.check(key, &Entry { place: format!("{} (default)", self.file), value }, &check)
+        let value = Value::untyped(default.to_owned());
+        self.accept(key, Entry { place: format!("{} (default)", self.file), value }, &check)
     }
 
-    fn check<T>(&mut self, key: &str, entry: &Entry, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
-        match check(&entry.value) {
+    fn accept<T>(&mut self, key: &'static str, entry: Entry, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
+        let checked = check(&entry.value);
+        self.taken.insert(key, entry);
+        match checked {
             Ok(value) => Some(value),
             Err(allowed) => {
-                self.fault(entry.place.clone(), key, entry.value.to_string(), allowed);
+                self.fault_at(key, &allowed);
                 None
             }
         }
+    }
+
+    /// A fault of a setting that has been taken.
+    fn fault_at(&mut self, key: &'static str, allowed: &str) {
+        let (place, value) = match self.taken.get(key) {
+            Some(Entry { place, value }) => (place.clone(), value.to_string()),
+            None => (self.file.to_owned(), String::new()),
+        };
+        self.fault(place, key, value, allowed.to_owned());
     }
 
     fn fault(&mut self, place: String, key: &str, value: String, allowed: String) {
@@ -355,15 +452,12 @@ fn list(names: &BTreeSet<&str>) -> String {
 fn text(value: &Value) -> Option<&str> {
     match value {
         Value::Text(text) => Some(text),
-        Value::Number(_) | Value::Other(_) => None,
+        Value::Number(_) | Value::Flag(_) | Value::Other(_) => None,
     }
 }
 
 fn path(value: &Value) -> Result<PathBuf, String> {
-    text(value)
-        .filter(|text| !text.is_empty())
-        .map(PathBuf::from)
-        .ok_or_else(|| "allowed is the path of a folder".to_owned())
+    text(value).filter(|text| !text.is_empty()).map(PathBuf::from).ok_or_else(|| "allowed is a path".to_owned())
 }
 
 fn socket(value: &Value) -> Result<SocketAddr, String> {
@@ -372,15 +466,47 @@ fn socket(value: &Value) -> Result<SocketAddr, String> {
     })
 }
 
-fn loopback(value: &Value) -> Result<SocketAddr, String> {
-    let address = socket(value)?;
-    if address.ip().to_canonical().is_loopback() {
-        Ok(address)
-    } else {
-        Err("allowed is a loopback address such as \"127.0.0.1:8080\": serving HTTP to other machines needs TLS and \
-             authentication, which are not available in this release"
-            .to_owned())
+fn quic(reader: &mut Reader<'_>) -> Option<Quic> {
+    let whole = |value: &Value| number(value, 1, 1_000_000).map(|count| count as usize);
+    let listen = reader.take("quic.listen", "[::]:4433", socket);
+    let max_connections = reader.take("quic.max_connections", "100000", whole);
+    let max_connections_per_network = reader.take("quic.max_connections_per_network", "25000", whole);
+    let segmentation_offload = reader.take("quic.segmentation_offload", "true", flag);
+    Some(Quic {
+        listen: listen?,
+        max_connections: max_connections?,
+        max_connections_per_network: max_connections_per_network?,
+        segmentation_offload: segmentation_offload?,
+    })
+}
+
+fn quota(reader: &mut Reader<'_>) -> Option<Quota> {
+    let records = reader.take("quota.records_per_second", "500", |value| number(value, 1, 1_000_000));
+    let bytes = reader.take("quota.bytes_per_second", "1048576", |value| number(value, 65_536, 1_000_000_000));
+    Some(Quota { records_per_second: records?, bytes_per_second: bytes? })
+}
+
+fn off_or_socket(value: &Value) -> Result<Option<SocketAddr>, String> {
+    if text(value) == Some("off") {
+        return Ok(None);
     }
+    socket(value).map(Some).map_err(|allowed| format!("{allowed}, or \"off\""))
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Flag(flag) => Ok(*flag),
+        _ => Err("allowed are true and false".to_owned()),
+    }
+}
+
+fn number(value: &Value, least: u32, most: u32) -> Result<u32, String> {
+    match value {
+        Value::Number(number) => number.replace('_', "").parse().ok(),
+        Value::Text(_) | Value::Flag(_) | Value::Other(_) => None,
+    }
+    .filter(|number| (least..=most).contains(number))
+    .ok_or_else(|| format!("allowed is a whole number from {least} to {most}"))
 }
 
 /// SPIFFE ID §2.1: lower-case letters, digits, dots, dashes and underscores, at most 255 bytes.
@@ -395,7 +521,7 @@ fn trust_domain(value: &Value) -> Result<String, String> {
 fn rate(value: &Value) -> Result<f64, String> {
     match value {
         Value::Number(number) => number.replace('_', "").parse().ok(),
-        Value::Text(_) | Value::Other(_) => None,
+        Value::Text(_) | Value::Flag(_) | Value::Other(_) => None,
     }
     .filter(|&q| 0.0 < q && q <= 0.5)
     .ok_or_else(|| "allowed is a number above 0 and at most 0.5".to_owned())
@@ -404,7 +530,7 @@ fn rate(value: &Value) -> Result<f64, String> {
 fn count(value: &Value) -> Result<usize, String> {
     match value {
         Value::Number(number) => number.replace('_', "").parse().ok(),
-        Value::Text(_) | Value::Other(_) => None,
+        Value::Text(_) | Value::Flag(_) | Value::Other(_) => None,
     }
     .filter(|&count| count <= 100_000)
     .ok_or_else(|| "allowed is a whole number from 0 to 100000".to_owned())
@@ -448,8 +574,9 @@ mod tests {
     #[test]
     fn an_empty_file_gives_the_documented_defaults() {
         let config = parse("").expect("defaults are valid");
-        assert_eq!(config.quic_listen().to_string(), "[::]:4433");
-        assert_eq!(config.http_listen().to_string(), "127.0.0.1:8080");
+        assert_eq!(config.quic().listen.to_string(), "[::]:4433");
+        assert_eq!(config.http().listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((&config.http().tls, config.http().tokens, config.tcp_listen()), (&HttpTls::Off, false, None));
         assert_eq!(config.trust_domain(), "driftglass.local");
         assert_eq!((config.q(), config.epoch(), config.learning()), (0.05, DAY, DAY));
         assert_eq!(config.identity_dir(), Path::new("/var/lib/driftglass/identity"));
@@ -463,10 +590,10 @@ mod tests {
         )
         .expect_err("faults");
         let expected = [
-            "a.toml:1: data_dir = 5: allowed is the path",
+            "a.toml:1: data_dir = 5: allowed is a path",
             "a.toml:2: retention = \"1d\": unknown key; known here are data_dir and the sections alerting, baseline,",
             "a.toml:4: quic.listen = \"nowhere\": allowed is ADDRESS:PORT",
-            "a.toml:5: quic.port = 1: unknown key; known in this section are listen",
+            "a.toml:5: quic.port = 1: unknown key; known in this section are listen, max_connections",
             "a.toml:7: alerting.q = 0.9: allowed is a number above 0 and at most 0.5",
             "a.toml:8: alerting.epoch = \"1s\": allowed is a duration",
             "a.toml:9: grpc: gRPC is not available in this release",
@@ -482,13 +609,38 @@ mod tests {
     }
 
     #[test]
-    fn http_beyond_loopback_is_refused_with_the_reason() {
+    fn http_beyond_loopback_is_refused_without_both_tls_and_tokens() {
         for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.4:8080"] {
-            let faults = parse(&format!("[http]\nlisten = \"{address}\"")).expect_err("beyond loopback");
-            assert!(faults.iter().all(|fault| fault.contains("TLS and authentication")), "{faults:?}");
+            for rest in ["", "tls = \"own\"\nnames = \"a.example\"", "auth = \"tokens\""] {
+                let faults = parse(&format!("[http]\nlisten = \"{address}\"\n{rest}")).expect_err("beyond loopback");
+                assert_eq!(faults.len(), 1, "{faults:?}");
+                let expected = format!(
+                    "a.toml:2: http.listen = \"{address}\": beyond loopback HTTP is served only with TLS and tokens"
+                );
+                assert!(faults[0].starts_with(&expected), "{faults:?}");
+            }
         }
         for address in ["127.0.0.1:0", "[::1]:8080", "127.8.8.8:80", "[::ffff:127.0.0.1]:80"] {
             assert!(parse(&format!("[http]\nlisten = \"{address}\"")).is_ok(), "{address}");
+        }
+        let both = "[http]\nlisten = \"0.0.0.0:8443\"\nauth = \"tokens\"\n";
+        let own = parse(&format!("{both}tls = \"own\"\nnames = \"drift.example, 10.0.0.7\"")).expect("valid");
+        assert_eq!(own.http().tls, HttpTls::Own { names: vec!["drift.example".into(), "10.0.0.7".into()] });
+        let files = parse(&format!("{both}tls = \"files\"\ncertificate = \"/c\"\nkey = \"/k\"")).expect("valid");
+        assert_eq!(files.http().tls, HttpTls::Files { certificate: "/c".into(), key: "/k".into() });
+        for (rest, expected) in [
+            ("tls = \"own\"", "http.names = \"\": is missing"),
+            ("tls = \"own\"\nnames = \"a b\"", "http.names = \"a b\": allowed are DNS names"),
+            ("tls = \"files\"\nkey = \"/k\"", "http.certificate = \"\": is missing"),
+            ("tls = \"own\"\nnames = \"a\"\nkey = \"/k\"", "http.key = \"/k\": allowed only with"),
+            (
+                "tls = \"files\"\ncertificate = \"/c\"\nkey = \"/k\"\nnames = \"a\"",
+                "http.names = \"a\": allowed only with",
+            ),
+            ("tls = \"yes\"", "http.tls = \"yes\": allowed are"),
+        ] {
+            let faults = parse(&format!("{both}{rest}")).expect_err("faults");
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{faults:?}\n{expected}");
         }
     }
 
@@ -507,7 +659,18 @@ mod tests {
         let overrides = Overrides {
             data_dir: Some("/d".into()),
             quic_listen: Some("127.0.0.1:1".into()),
+            quic_max_connections: Some("7".into()),
+            quic_max_connections_per_network: Some("3".into()),
+            quic_segmentation_offload: Some("false".into()),
+            tcp_listen: Some("127.0.0.1:3".into()),
+            quota_records_per_second: Some("11".into()),
+            quota_bytes_per_second: Some("70000".into()),
             http_listen: Some("127.0.0.1:2".into()),
+            http_tls: Some("files".into()),
+            http_certificate: Some("/c".into()),
+            http_key: Some("/k".into()),
+            http_names: None,
+            http_auth: Some("tokens".into()),
             identity_trust_domain: Some("acme".into()),
             identity_certificate_lifetime: Some("7d".into()),
             alerting_q: Some("0.25".into()),
@@ -518,8 +681,19 @@ mod tests {
         };
         let expected = Config {
             data_dir: "/d".into(),
-            quic_listen: SocketAddr::from(([127, 0, 0, 1], 1)),
-            http_listen: SocketAddr::from(([127, 0, 0, 1], 2)),
+            quic: Quic {
+                listen: SocketAddr::from(([127, 0, 0, 1], 1)),
+                max_connections: 7,
+                max_connections_per_network: 3,
+                segmentation_offload: false,
+            },
+            tcp_listen: Some(SocketAddr::from(([127, 0, 0, 1], 3))),
+            quota: Quota { records_per_second: 11, bytes_per_second: 70_000 },
+            http: Http {
+                listen: SocketAddr::from(([127, 0, 0, 1], 2)),
+                tls: HttpTls::Files { certificate: "/c".into(), key: "/k".into() },
+                tokens: true,
+            },
             trust_domain: "acme".into(),
             certificate_lifetime: 7 * DAY,
             q: 0.25,
@@ -551,6 +725,6 @@ mod tests {
             .collect();
         assert_eq!(parse(&uncommented.join("\n")), Ok(defaults));
         let settings = uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(settings, 11, "every setting is shown");
+        assert_eq!(settings, 22, "every setting is shown");
     }
 }

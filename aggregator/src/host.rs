@@ -3,12 +3,14 @@
 //! Must hold: nothing here decides anything about records or cameras. Start-up has one order (configuration, identity, store,
 //! ingest, HTTP) and each step that fails names what was asked for and what would help.
 
+pub mod access;
 mod alerts;
 mod authority;
 mod backup;
 mod clock;
 mod configuration;
 mod credentials;
+mod door;
 mod enrolment;
 mod ledger;
 mod quic;
@@ -17,7 +19,9 @@ mod restore;
 mod serve;
 mod stopwatch;
 mod systemd;
+mod tcp;
 mod telemetry;
+mod web;
 
 pub use authority::{AuthorityError, rotate};
 pub use backup::{BackupError, Keys, Overwrite, Progress, back_up};

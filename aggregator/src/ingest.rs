@@ -5,14 +5,18 @@
 //! is committed; at most [`IN_FLIGHT`] records and one frame are held per connection.
 //!
 //! Deliberately absent: sockets and TLS ([`crate::host`]), the judgement of the chain (the ledger, inside its transaction), time
-//! limits on reading (the transport's idle timeout ends silent connections).
+//! limits on silence between frames (the transport's idle timeout ends silent connections).
 
 mod connections;
+mod meter;
 mod session;
+mod shares;
 mod splitter;
 
 pub use connections::{Connections, Registration};
-pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Stop, refusal, serve};
+pub use meter::{BURST, Meter, Rate};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Place, Stop, refusal, serve};
+pub use shares::{Share, Shares};
 pub use splitter::{FrameSplitter, Located, Malformed};
 
 use driftglass_protocol::session::RefuseReason;
@@ -50,6 +54,8 @@ pub enum Rejection {
     Payload,
     /// A message out of turn.
     Protocol,
+    /// The greeting, or a frame that had begun, did not arrive in time.
+    Slow,
     /// The epoch is older than the one counted last.
     StaleEpoch,
     /// Records before it are missing.
@@ -64,7 +70,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, so that each has a time series from the start.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Handshake,
         Self::Overload,
         Self::Identity,
@@ -78,6 +84,7 @@ impl Rejection {
         Self::Kind,
         Self::Payload,
         Self::Protocol,
+        Self::Slow,
         Self::StaleEpoch,
         Self::Gap,
         Self::Overlap,
@@ -102,6 +109,7 @@ impl Rejection {
             Self::Kind => "kind",
             Self::Payload => "payload",
             Self::Protocol => "protocol",
+            Self::Slow => "slow",
             Self::StaleEpoch => "stale_epoch",
             Self::Gap => "gap",
             Self::Overlap => "overlap",

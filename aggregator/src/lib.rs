@@ -3,6 +3,7 @@
 //! Must hold: the ledger mark and everything derived from a record are committed in one transaction; decisions are pure functions
 //! of what was committed, so a restart decides as if nothing had happened.
 
+pub mod access;
 pub mod alert;
 pub mod api;
 pub mod backup;

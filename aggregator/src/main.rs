@@ -3,12 +3,15 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use driftglass_aggregator::access::Role;
 use driftglass_aggregator::config::{Config, DEFAULT_FILE, Fault, Overrides};
 use driftglass_aggregator::host::{
-    BackupError, Keys, LogFormat, Overwrite, Restored, back_up, now, restore, rotate, run, start_logging,
+    BackupError, Keys, LogFormat, Overwrite, Restored, access, back_up, now, restore, rotate, run, start_logging,
 };
+use driftglass_protocol::id::Name;
 
 /// Counts what agents send, learns what is normal for each camera, and raises alerts.
 #[derive(Debug, Parser)]
@@ -35,6 +38,9 @@ enum Command {
     /// Takes effect when the service is started again. Devices trust the new authority as soon as they renew, and both are trusted until
     /// the next rotation; so leave at least the lifetime of a certificate between two rotations.
     RotateAuthority(Source),
+    /// Make, list and revoke the tokens that HTTP asks for (http.auth = "tokens").
+    #[command(subcommand)]
+    AccessToken(AccessTokenCommand),
     /// Copy everything that must not be lost into one file, while the service runs.
     ///
     /// That is the database (counts, baselines, alerts, identities, the configuration of agents) and the keys of the fleet's authority.
@@ -71,6 +77,38 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum AccessTokenCommand {
+    /// Make a token and print it, alone; it is shown this once. A running service knows it within seconds.
+    Create {
+        /// Whose it is.
+        #[arg(long)]
+        name: Name,
+        /// What it allows: viewer (read), operator (also answer alerts), admin (also decide who belongs to the fleet).
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// How long it is good for; until it is revoked unless said.
+        #[arg(long, value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// List tokens, without what makes them valid.
+    List(Source),
+    /// Revoke a token. A running service knows it no more within seconds.
+    Revoke {
+        /// Whose it is.
+        #[arg(long)]
+        name: Name,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::from_name(text).ok_or_else(|| "allowed are viewer, operator, admin".to_owned())
+}
+
 #[derive(Debug, Args)]
 struct Source {
     /// The configuration file; where the default one is missing, defaults apply.
@@ -91,7 +129,7 @@ fn main() -> ExitCode {
         Command::Serve(source) => serve(&source, cli.log_format, cli.log.as_deref()),
         Command::Check(source) => match load(&source) {
             Ok((config, name)) => {
-                let text = format!("{name}: valid; quic {}, http {}", config.quic_listen(), config.http_listen());
+                let text = format!("{name}: valid; quic {}, http {}", config.quic().listen, config.http().listen);
                 say(&mut std::io::stdout(), &text);
                 ExitCode::SUCCESS
             }
@@ -114,6 +152,7 @@ fn main() -> ExitCode {
             },
             Err(faults) => refuse(&faults),
         },
+        Command::AccessToken(command) => access_token(&command),
         Command::Backup { file, force, without_keys, source } => match load(&source) {
             Ok((config, _)) => back_up_into(&config, &file, force, without_keys),
             Err(faults) => refuse(&faults),
@@ -125,6 +164,31 @@ fn main() -> ExitCode {
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "driftglass-aggregator", &mut std::io::stdout());
             ExitCode::SUCCESS
+        }
+    }
+}
+
+fn access_token(command: &AccessTokenCommand) -> ExitCode {
+    let (AccessTokenCommand::Create { source, .. }
+    | AccessTokenCommand::List(source)
+    | AccessTokenCommand::Revoke { source, .. }) = command;
+    let data_dir = match load(source) {
+        Ok((config, _)) => config.data_dir().to_owned(),
+        Err(faults) => return refuse(&faults),
+    };
+    let done = match command {
+        AccessTokenCommand::Create { name, role, ttl, .. } => access::create(&data_dir, name, *role, *ttl, now()),
+        AccessTokenCommand::List(_) => access::list(&data_dir),
+        AccessTokenCommand::Revoke { name, .. } => access::revoke(&data_dir, name),
+    };
+    match done {
+        Ok(text) => {
+            say(&mut std::io::stdout(), text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("error: {error}"));
+            ExitCode::from(FAILED)
         }
     }
 }

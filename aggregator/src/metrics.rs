@@ -13,6 +13,7 @@ use prometheus::{
 };
 use thiserror::Error;
 
+use crate::access::Refusal;
 use crate::alert::{AlertState, Severity};
 use crate::ingest::{Observer, Rejection};
 
@@ -30,8 +31,11 @@ pub struct Metrics {
     registry: Registry,
     accepted: IntCounter,
     duplicates: IntCounter,
+    throttled: IntCounter,
+    retries: IntCounter,
     rejected: IntCounterVec,
     enrolments: IntCounterVec,
+    http_refused: IntCounterVec,
     lag: Histogram,
     evaluation: Histogram,
     q: Gauge,
@@ -103,6 +107,14 @@ impl Metrics {
             counter("driftglass_summaries_accepted_total", "Records counted and durable since this process started.")?;
         let duplicates =
             counter("driftglass_summaries_duplicates_total", "Records that had been counted before and came again.")?;
+        let throttled = counter(
+            "driftglass_sessions_throttled_total",
+            "Times that a session was made to wait because its device had sent more than its quota.",
+        )?;
+        let retries = counter(
+            "driftglass_quic_retries_total",
+            "Handshakes that had to prove their address first, because many were under way.",
+        )?;
         let rejected = IntCounterVec::new(
             Opts::new(
                 "driftglass_summaries_rejected_total",
@@ -124,6 +136,17 @@ impl Metrics {
         registry.register(Box::new(enrolments.clone()))?;
         for result in ["enrolled", "renewed"].into_iter().chain(DenyReason::ALL.map(DenyReason::name)) {
             enrolments.with_label_values(&[result]).inc_by(0);
+        }
+        let http_refused = IntCounterVec::new(
+            Opts::new(
+                "driftglass_http_refused_total",
+                "HTTP connections and requests refused since this process started, by reason.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(http_refused.clone()))?;
+        for refusal in Refusal::ALL {
+            http_refused.with_label_values(&[refusal.name()]).inc_by(0);
         }
         let lag = histogram(
             "driftglass_ingest_lag_seconds",
@@ -161,7 +184,20 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let set = Mutex::new(FromStore { frames, devices, alerts, drift });
-        Ok(Self { registry, accepted, duplicates, rejected, enrolments, lag, evaluation, q: target, set })
+        Ok(Self {
+            registry,
+            accepted,
+            duplicates,
+            throttled,
+            retries,
+            rejected,
+            enrolments,
+            http_refused,
+            lag,
+            evaluation,
+            q: target,
+            set,
+        })
     }
 
     /// Counts something turned away.
@@ -172,6 +208,16 @@ impl Metrics {
     /// Counts a request for a certificate by what became of it: `enrolled`, `renewed`, or the name of a [`DenyReason`].
     pub fn enrolment(&self, result: &str) {
         self.enrolments.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a handshake that had to prove its address first.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Counts an HTTP connection or request that was refused.
+    pub fn refuse_http(&self, refusal: Refusal) {
+        self.http_refused.with_label_values(&[refusal.name()]).inc();
     }
 
     /// Notes how long one window took to judge, in seconds.
@@ -223,6 +269,10 @@ impl Observer for Metrics {
 
     fn duplicate(&self) {
         self.duplicates.inc();
+    }
+
+    fn throttled(&self) {
+        self.throttled.inc();
     }
 }
 

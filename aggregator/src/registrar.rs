@@ -210,7 +210,8 @@ impl Registrar {
         Ok(certified)
     }
 
-    /// Enters the connection of a device into the table, where the device may speak.
+    /// Enters the connection of a device into the table, where the device may speak; it counts as the device's once its greeting is
+    /// accepted.
     ///
     /// # Errors
     /// Why it may not.

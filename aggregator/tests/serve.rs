@@ -218,10 +218,14 @@ impl Agent {
     }
 
     async fn greet(&mut self, device: &str, epoch: u32) {
+        self.greet_as(device, epoch, 7).await;
+    }
+
+    async fn greet_as(&mut self, device: &str, epoch: u32, instance: u64) {
         let hello = Hello {
             device: device_id(device),
             epoch,
-            instance: 7,
+            instance,
             clock: UnixMillis(0),
             version: "0.1.0".try_into().expect("short"),
         };
@@ -377,9 +381,9 @@ async fn only_certified_devices_speak_for_themselves_and_the_newest_connection_w
     first.greet("gw", 1).await;
     first.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
     let mut second = aggregator.connect(DEVICE).await.expect("connects");
-    assert_eq!(first.refused().await.reason, RefuseReason::Superseded);
     second.greet("gw", 1).await;
     second.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
+    assert_eq!(first.refused().await.reason, RefuseReason::Superseded);
 
     aggregator.shows("driftglass_summaries_rejected_total{reason=\"handshake\"} 2").await;
     aggregator.shows("driftglass_summaries_rejected_total{reason=\"identity\"} 2").await;
@@ -492,6 +496,35 @@ async fn whatever_is_asked_wrongly_is_answered_with_a_problem_and_safe_headers()
     for host in ["localhost:1", "127.0.0.1:9", "[::1]:80"] {
         assert_eq!(request(aggregator.addresses.http, "GET", "/healthz", host).await.0, 200, "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_device_is_turned_away_and_its_owner_goes_on_undisturbed() {
+    let aggregator = Aggregator::start().await;
+    let mut owner = aggregator.connect(DEVICE).await.expect("connects");
+    owner.greet("gw", 1).await;
+    owner.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
+    owner.send_window(1, UnixMillis(1_700_000_040_000), 100).await;
+    owner.acknowledged(Mark { epoch: 1, sequence: 1 }).await;
+    for number in 1..=2 {
+        let mut copy = aggregator.connect(DEVICE).await.expect("connects");
+        copy.greet_as("gw", 1, 8).await;
+        assert_eq!(copy.refused().await.reason, RefuseReason::Cloned);
+        aggregator.shows(&format!("driftglass_summaries_rejected_total{{reason=\"cloned\"}} {number}")).await;
+    }
+    // One that says nothing at all is no reason either.
+    let silent = aggregator.connect(DEVICE).await.expect("connects");
+    owner.send_window(2, UnixMillis(1_700_000_100_000), 100).await;
+    owner.acknowledged(Mark { epoch: 1, sequence: 2 }).await;
+    drop(silent);
+    // The owner itself, over another connection: that is the one that counts now.
+    let mut again = aggregator.connect(DEVICE).await.expect("connects");
+    again.greet("gw", 1).await;
+    again.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
+    assert_eq!(owner.refused().await.reason, RefuseReason::Superseded);
+    again.send_window(3, UnixMillis(1_700_000_160_000), 100).await;
+    again.acknowledged(Mark { epoch: 1, sequence: 3 }).await;
+    aggregator.shows("driftglass_devices{state=\"connected\"} 1").await;
 }
 
 fn output(arguments: &[&str]) -> Output {

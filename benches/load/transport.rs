@@ -10,7 +10,7 @@ use driftglass_aggregator::baseline::Tolerances;
 use driftglass_aggregator::decision::{Core, Settings};
 use driftglass_aggregator::host::{now, transport};
 use driftglass_aggregator::identity::device_of;
-use driftglass_aggregator::ingest::{Ledger, LedgerError, Observer, Peer, serve};
+use driftglass_aggregator::ingest::{Connections, Ledger, LedgerError, Observer, Peer, serve};
 use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
 use driftglass_aggregator::store::{Greeting, Standing};
@@ -28,7 +28,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -174,7 +174,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn quic_server(authority: &Authority) -> quinn::ServerConfig {
     let crypto = QuicServerConfig::try_from(authority.server_tls()).expect("TLS for QUIC");
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(true)));
     config
 }
 
@@ -222,15 +222,16 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    let (_keep, mut stop) = watch::channel(None);
+    let connections = Connections::default();
+    let mut place = connections.register(device.clone());
     match work {
         Work::Receive { frame_ends } => receive(reader, writer, &frame_ends).await,
         Work::Merge => {
             let ledger = MemoryLedger::default();
-            serve(&Peer { device, ledger: &ledger, observer: &Nobody, clock: now }, reader, writer, &mut stop).await;
+            serve(&Peer { device, ledger: &ledger, observer: &Nobody, clock: now }, reader, writer, &mut place).await;
         }
         Work::Store(ledger) => {
-            serve(&Peer { device, ledger: &ledger, observer: &Nobody, clock: now }, reader, writer, &mut stop).await;
+            serve(&Peer { device, ledger: &ledger, observer: &Nobody, clock: now }, reader, writer, &mut place).await;
         }
     }
 }
@@ -306,6 +307,7 @@ struct Nobody;
 impl Observer for Nobody {
     fn accepted(&self, _: Option<f64>) {}
     fn duplicate(&self) {}
+    fn throttled(&self) {}
 }
 
 /// The chain rule and the merging of histograms, in memory.

@@ -95,21 +95,18 @@ async fn exchange(
     frame: &[u8],
 ) -> Result<Certified, EnrolError> {
     let mut attempt = 0;
-    let (endpoint, connection) = loop {
+    let link = loop {
         match connect_to_enrol(fingerprint, target, time, attempt).await {
-            Ok(connected) => break connected,
+            Ok(link) => break link,
             // Another of its addresses may be reachable; an answer, even a bad one, is final.
-            Err(error @ (ConnectError::Timeout { .. } | ConnectError::Begin { .. })) if attempt + 1 < ADDRESSES => {
+            Err(error) if error.is_silence() && attempt + 1 < ADDRESSES => {
                 tracing::warn!(%error, "trying again");
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),
         }
     };
-    let certified = ask(&connection, frame).await;
-    connection.close(quinn::VarInt::from_u32(0), b"");
-    if tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await.is_err() {
-        tracing::debug!("the connection took too long to close");
-    }
+    let certified = ask(&link, frame).await;
+    link.close().await;
     Ok(certified?)
 }

@@ -172,6 +172,8 @@ pub(super) fn target(config: &Config) -> Target {
         port: config.aggregator_port(),
         server_name: config.server_name().into(),
         trust_domain: (!config.insists_on_server_name()).then(|| config.trust_domain().into()),
+        segmentation_offload: config.segmentation_offload(),
+        fallback: config.fallback().cloned(),
     }
 }
 

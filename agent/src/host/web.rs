@@ -75,7 +75,7 @@ fn answer(request: &Request<Incoming>, telemetry: &Telemetry, healthy: bool) -> 
         },
         // A camera that is down is told, but it is no reason to restart the agent.
         (&Method::GET | &Method::HEAD, "/healthz") if healthy => {
-            let body = format!("ok\n{}", telemetry.ailing());
+            let body = format!("ok\n{}{}", telemetry.detour(), telemetry.ailing());
             (StatusCode::OK, "text/plain; charset=utf-8", body.into())
         }
         (&Method::GET | &Method::HEAD, "/healthz") => {

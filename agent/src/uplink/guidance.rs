@@ -2,6 +2,9 @@
 //!
 //! Must hold: nothing is asked before the session stands, for the first stream of a connection is the session's; an aggregator that
 //! knows nothing of configurations is asked once a connection; nothing here ends the uplink.
+//!
+//! Deliberately absent: the same over TCP, where a connection carries the session and nothing else. The device keeps what it has, says
+//! so in its log, and asks when it has a way over QUIC again.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -18,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Counters;
+use super::link::Link;
 use super::renewal::{AskError, next_frame};
 use crate::pushed::{Offer, State};
 
@@ -62,15 +66,15 @@ impl Report {
 }
 
 /// Reports and listens for as long as the connection lives; never returns.
-pub(super) async fn converse(
-    connection: &Connection,
-    guidance: Option<&mut Guidance>,
-    counters: &Counters,
-) -> Infallible {
+pub(super) async fn converse(link: &Link, guidance: Option<&mut Guidance>, counters: &Counters) -> Infallible {
     let Some(Guidance { offers, report }) = guidance else { return std::future::pending().await };
     while !counters.connected.load(Ordering::Relaxed) {
         sleep(LOOK).await;
     }
+    let Some(connection) = link.quic_connection() else {
+        tracing::info!("no configuration comes from the centre while the session runs over tcp");
+        return std::future::pending().await;
+    };
     loop {
         let said = report.borrow_and_update().clone();
         match timeout(ANSWER, ask(connection, &said)).await.unwrap_or(Err(AskError::Silent)) {

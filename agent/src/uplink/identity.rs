@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::Counters;
 use super::connect::{ConnectError, Connector};
+use super::link::{Link, Transport};
 use super::renewal::{AskError, Keeper, ask, due, pause};
 
 /// Least wait after the aggregator has said that it does not know this device, or knows it no more.
@@ -22,18 +23,11 @@ const OUTCAST_LOOK: Duration = Duration::from_secs(2);
 /// Longest uninterrupted wait for the day of renewal: a clock may be set meanwhile.
 const RENEWAL_LOOK_MS: i64 = 3_600_000;
 
-/// Closes a connection in order.
-pub(super) async fn close(endpoint: &quinn::Endpoint, connection: &quinn::Connection) {
-    connection.close(quinn::VarInt::from_u32(0), b"");
-    if tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await.is_err() {
-        tracing::debug!("the connection took too long to close");
-    }
-}
-
-/// Waits until the certificate is to be renewed, and renews it over the live connection. Returns after every attempt.
+/// Waits until the certificate is to be renewed, and renews it: over the live connection where that carries more than one stream,
+/// otherwise over one of its own. Returns after every attempt.
 pub(super) async fn renew_in_time(
     connector: &mut Connector,
-    connection: &quinn::Connection,
+    link: &Link,
     random: u64,
     keeper: Option<&dyn Keeper>,
     counters: &Counters,
@@ -47,7 +41,11 @@ pub(super) async fn renew_in_time(
         tokio::time::sleep(Duration::from_millis(left.min(RENEWAL_LOOK_MS).unsigned_abs())).await;
         left = due.0.saturating_sub(keeper.now().0);
     }
-    match renew(connector, connection, keeper, counters).await {
+    let renewed = match link.transport() {
+        Transport::Quic => renew(connector, link, keeper, counters).await,
+        Transport::Tcp => renew_apart(connector, keeper, counters).await,
+    };
+    match renewed {
         Ok(()) => {}
         Err(RenewError::Ask(AskError::Denied(DenyReason::Unsupported))) => {
             tracing::debug!("this aggregator issues no certificates; whoever runs the authority renews this one");
@@ -74,18 +72,19 @@ pub(super) async fn heal(
 /// Renews an expired certificate over a connection of its own; false where that failed.
 async fn renew_expired(connector: &mut Connector, keeper: Option<&dyn Keeper>, counters: &Counters) -> bool {
     let Some(keeper) = keeper else { return false };
-    let renewed = match connector.connect_to_renew().await {
-        Ok((endpoint, connection)) => {
-            let renewed = renew(connector, &connection, keeper, counters).await;
-            close(&endpoint, &connection).await;
-            renewed
-        }
-        Err(error) => Err(error.into()),
-    };
+    let renewed = renew_apart(connector, keeper, counters).await;
     if let Err(error) = &renewed {
         tracing::error!(%error, "the expired certificate could not be renewed");
     }
     renewed.is_ok()
+}
+
+/// Renews over a connection that is good for nothing else.
+async fn renew_apart(connector: &mut Connector, keeper: &dyn Keeper, counters: &Counters) -> Result<(), RenewError> {
+    let link = connector.connect_to_renew().await?;
+    let renewed = renew(connector, &link, keeper, counters).await;
+    link.close().await;
+    renewed
 }
 
 /// Why a certificate was not renewed.
@@ -101,14 +100,14 @@ enum RenewError {
 
 async fn renew(
     connector: &mut Connector,
-    connection: &quinn::Connection,
+    link: &Link,
     keeper: &dyn Keeper,
     counters: &Counters,
 ) -> Result<(), RenewError> {
     let request = keeper.request().map_err(RenewError::Keeper)?;
     let mut frame = vec![0; CERTIFICATE_BYTES + 64];
     let length = Renew { request: &request }.write(&mut frame).map_err(AskError::from)?;
-    let certified = ask(connection, frame.get(..length).unwrap_or_default()).await?;
+    let certified = ask(link, frame.get(..length).unwrap_or_default()).await?;
     let credentials = keeper.install(&certified).map_err(RenewError::Keeper)?;
     connector.replace(credentials)?;
     counters.renewed.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again. What is said and
 //! decided ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
 //!
-//! Deliberately absent: TLS over TCP where UDP is blocked.
+//! Deliberately absent: configuration from the centre where the session runs over TCP.
 
 pub mod backoff;
 mod bridge;
@@ -14,12 +14,13 @@ mod exchange;
 mod floor;
 mod guidance;
 mod identity;
+mod link;
 pub mod renewal;
 mod session;
 mod trust;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use driftglass_protocol::id::DeviceId;
@@ -31,11 +32,12 @@ use tokio::sync::watch;
 
 use crate::spool::{ReadError, Reader, Shared};
 use backoff::Backoff;
-pub use connect::{ALPN, ConnectError, Connector, Credentials, Target, connect_to_enrol};
+pub use connect::{ALPN, ConnectError, Connector, Credentials, Fallback, Target, connect_to_enrol};
 pub use exchange::{Ended, Exchange, Received};
 pub use floor::TimeFloor;
 pub use guidance::{Guidance, Report};
-use identity::{close, heal, renew_in_time, show_expiry, take_up};
+use identity::{heal, renew_in_time, show_expiry, take_up};
+pub use link::{Link, Reading, Transport, Writing};
 use renewal::Keeper;
 use session::Session;
 
@@ -47,6 +49,8 @@ const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 pub struct Counters {
     /// A session stands.
     pub connected: AtomicBool,
+    /// What carries it.
+    pub carrier: CarrierInUse,
     /// Records sent, repetitions included.
     pub sent: AtomicU64,
     /// Records acknowledged.
@@ -59,6 +63,30 @@ pub struct Counters {
     pub renewed: AtomicU64,
     /// When the certificate expires, in seconds since 1970; 0 where that is not known.
     pub certificate_expires: AtomicI64,
+}
+
+/// What carries the session that stands.
+#[derive(Debug, Default)]
+pub struct CarrierInUse(AtomicU8);
+
+impl CarrierInUse {
+    /// The transport; `None` where no connection stands.
+    #[must_use]
+    pub fn get(&self) -> Option<Transport> {
+        Transport::ALL.into_iter().find(|&transport| Self::number(transport) == self.0.load(Ordering::Relaxed))
+    }
+
+    /// Sets it.
+    pub fn set(&self, transport: Option<Transport>) {
+        self.0.store(transport.map_or(0, Self::number), Ordering::Relaxed);
+    }
+
+    const fn number(transport: Transport) -> u8 {
+        match transport {
+            Transport::Quic => 1,
+            Transport::Tcp => 2,
+        }
+    }
 }
 
 /// How far this clock is ahead of the aggregator's, once a session stood; to within the time of a round trip.
@@ -166,11 +194,16 @@ pub async fn run(
     let target = connector.target().clone();
     let (keeper, counters) = (surroundings.keeper, surroundings.counters);
     show_expiry(&connector, counters);
+    // A way over QUIC that was found while a session stood over TCP.
+    let mut found = None;
     loop {
         let mut stop = surroundings.stop.clone();
-        let connected = tokio::select! {
-            connected = connector.connect() => connected,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        let connected = match found.take() {
+            Some(link) => Ok(link),
+            None => tokio::select! {
+                connected = connector.connect() => connected,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            },
         };
         let (mut wait, mut refused) = (None, None);
         match connected {
@@ -181,31 +214,46 @@ pub async fn run(
                     continue;
                 }
             }
-            Ok((endpoint, connection)) => {
-                tracing::debug!(host = target.host, port = target.port, "connected; saying hello");
+            Ok(link) => {
+                let transport = link.transport();
+                tracing::debug!(host = target.host, transport = transport.name(), "connected; saying hello");
+                counters.carrier.set(Some(transport));
+                let scout = connector.scout();
                 let exchange = Exchange { sender: &mut sender, reader: &mut reader, spool, counters };
                 let mut session = Session { exchange, keeper };
                 let hello = speaker.hello((surroundings.clock)());
                 let ended = {
-                    let drive = session.drive(&connection, &hello, &mut backoff, surroundings.stop.clone());
-                    tokio::pin!(drive);
+                    let drive = session.drive(&link, &hello, &mut backoff, surroundings.stop.clone());
+                    let (path, look) = (link.follow_path(), scout.find());
+                    tokio::pin!(drive, path, look);
                     loop {
                         let random = (surroundings.random)();
                         let guidance = surroundings.guidance.as_deref_mut();
                         tokio::select! {
                             ended = &mut drive => break ended,
-                            () = renew_in_time(&mut connector, &connection, random, keeper, counters) => {}
-                            never = guidance::converse(&connection, guidance, counters) => match never {},
+                            () = renew_in_time(&mut connector, &link, random, keeper, counters) => {}
+                            never = guidance::converse(&link, guidance, counters) => match never {},
+                            () = &mut path => break Ended::Stream("this device has another address now".into()),
+                            better = &mut look, if transport == Transport::Tcp => {
+                                found = Some(better);
+                                break Ended::Stream("there is a way over QUIC again".into());
+                            }
                         }
                     }
                 };
+                counters.carrier.set(None);
                 refused = match &ended {
                     Ended::Refused(refuse) => Some(refuse.reason),
                     _ => None,
                 };
                 sender.handle_disconnected();
                 surroundings.counters.connected.store(false, Ordering::Relaxed);
-                close(&endpoint, &connection).await;
+                link.close().await;
+                if found.is_some() {
+                    tracing::info!("going on over QUIC");
+                    connector.prefer_quic();
+                    continue;
+                }
                 match follow(ended, spool, counters) {
                     Next::Stop => return Ok(()),
                     Next::Restart(fatal) => return Err(fatal),

@@ -13,9 +13,11 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{FrameError, Kind, parse_frame};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::connect::Credentials;
+use super::link::Link;
 
 /// Longest wait for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -132,16 +134,15 @@ const fn issuance(validity: Validity) -> (i64, i64) {
 ///
 /// # Errors
 /// One variant of [`AskError`] per cause.
-pub async fn ask(connection: &quinn::Connection, frame: &[u8]) -> Result<Certified, AskError> {
-    timeout(ANSWER, exchange(connection, frame)).await.map_err(|_| AskError::Silent)?
+pub async fn ask(link: &Link, frame: &[u8]) -> Result<Certified, AskError> {
+    timeout(ANSWER, exchange(link, frame)).await.map_err(|_| AskError::Silent)?
 }
 
-async fn exchange(connection: &quinn::Connection, frame: &[u8]) -> Result<Certified, AskError> {
-    let gone =
-        |error: String| AskError::Connection(connection.close_reason().map_or(error, |reason| reason.to_string()));
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| gone(error.to_string()))?;
+async fn exchange(link: &Link, frame: &[u8]) -> Result<Certified, AskError> {
+    let gone = |error: String| AskError::Connection(link.close_reason().unwrap_or(error));
+    let (mut receive, mut send) = link.open().await.map_err(|error| gone(error.to_string()))?;
     send.write_all(frame).await.map_err(|error| gone(error.to_string()))?;
-    send.finish().map_err(|error| gone(error.to_string()))?;
+    send.flush().await.map_err(|error| gone(error.to_string()))?;
     let bytes = next_frame(&mut receive).await.map_err(|error| match error {
         AskError::Connection(error) => gone(error),
         error => error,
@@ -163,7 +164,7 @@ async fn exchange(connection: &quinn::Connection, frame: &[u8]) -> Result<Certif
 }
 
 /// The bytes of the first frame of a stream.
-pub(super) async fn next_frame(receive: &mut quinn::RecvStream) -> Result<Vec<u8>, AskError> {
+pub(super) async fn next_frame<R: AsyncRead + Unpin>(receive: &mut R) -> Result<Vec<u8>, AskError> {
     let mut inbox = Vec::new();
     let mut chunk = [0; 2048];
     loop {
@@ -177,8 +178,8 @@ pub(super) async fn next_frame(receive: &mut quinn::RecvStream) -> Result<Vec<u8
             Err(error) => return Err(error.into()),
         }
         match receive.read(&mut chunk).await {
-            Ok(Some(count)) => inbox.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-            Ok(None) => return Err(AskError::Message),
+            Ok(0) => return Err(AskError::Message),
+            Ok(count) => inbox.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Err(error) => return Err(AskError::Connection(error.to_string())),
         }
     }

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use driftglass_protocol::limit::FRAME_BYTES;
 use driftglass_protocol::session::Hello;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::exchange::{ANSWER, Ended, Exchange};
+use super::link::{Link, Reading, Transport, Writing};
 use super::renewal::Keeper;
 
 /// Longest wait for the connection to take one frame.
 const SEND: Duration = Duration::from_secs(60);
+/// How long a connection over TCP may take to close.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A session on its connection.
 pub(super) struct Session<'a> {
@@ -23,39 +27,45 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     pub(super) async fn drive(
         &mut self,
-        connection: &quinn::Connection,
+        link: &Link,
         hello: &Hello,
         backoff: &mut Backoff,
         stop: watch::Receiver<bool>,
     ) -> Ended {
-        match self.converse(connection, hello, backoff, stop).await {
+        let (mut receive, mut send) = match link.open().await {
+            Ok(streams) => streams,
+            Err(error) => return Ended::Stream(link.close_reason().unwrap_or_else(|| error.to_string())),
+        };
+        let conversed = self.converse(&mut receive, &mut send, hello, backoff, stop).await;
+        if link.transport() == Transport::Tcp && timeout(GOODBYE, send.shutdown()).await.is_err() {
+            tracing::debug!("the connection took too long to close");
+        }
+        match conversed {
             Ok(()) => Ended::Stopped,
             // What the aggregator said last tells more than that the stream broke.
-            Err(Ended::Stream(error)) => {
-                Ended::Stream(connection.close_reason().map_or(error, |reason| reason.to_string()))
-            }
+            Err(Ended::Stream(error)) => Ended::Stream(link.close_reason().unwrap_or(error)),
             Err(ended) => ended,
         }
     }
 
     async fn converse(
         &mut self,
-        connection: &quinn::Connection,
+        receive: &mut Reading,
+        send: &mut Writing,
         hello: &Hello,
         backoff: &mut Backoff,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Ended> {
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| Ended::Stream(error.to_string()))?;
         let mut frame = vec![0; FRAME_BYTES];
         let length = hello.write(&mut frame).map_err(Ended::Frame)?;
-        transmit(&mut send, &frame[..length]).await?;
+        transmit(send, &frame[..length]).await?;
         self.exchange.sender.handle_connected();
         let mut inbox = Vec::new();
         let mut chunk = [0; 2048];
         let mut deadline = Some(Instant::now() + ANSWER);
         loop {
             let idle = self.exchange.sender.in_flight() == 0;
-            self.transmit_all(&mut send, &mut frame).await?;
+            self.transmit_all(send, &mut frame).await?;
             if idle && self.exchange.sender.in_flight() > 0 {
                 deadline = Some(Instant::now() + ANSWER);
             }
@@ -64,7 +74,8 @@ impl Session<'_> {
                 () = self.exchange.spool.appended() => {}
                 () = expired(deadline) => return Err(Ended::Silent),
                 read = receive.read(&mut chunk) => match read {
-                    Ok(Some(count)) => {
+                    Ok(0) => return Err(Ended::Stream("closed by the aggregator".into())),
+                    Ok(count) => {
                         inbox.extend_from_slice(&chunk[..count]);
                         let received = self.exchange.receive(&mut inbox)?;
                         if let Some(clock) = received.welcomed {
@@ -78,7 +89,6 @@ impl Session<'_> {
                             deadline = (self.exchange.sender.in_flight() > 0).then(|| Instant::now() + ANSWER);
                         }
                     }
-                    Ok(None) => return Err(Ended::Stream("closed by the aggregator".into())),
                     Err(error) => return Err(Ended::Stream(error.to_string())),
                 },
             }
@@ -86,7 +96,7 @@ impl Session<'_> {
     }
 
     /// Sends as much as the sender allows and the spool has.
-    async fn transmit_all(&mut self, send: &mut quinn::SendStream, frame: &mut [u8]) -> Result<(), Ended> {
+    async fn transmit_all(&mut self, send: &mut Writing, frame: &mut [u8]) -> Result<(), Ended> {
         while let Some(length) = self.exchange.transmit(frame)? {
             transmit(send, frame.get(..length).unwrap_or_default()).await?;
         }
@@ -94,8 +104,12 @@ impl Session<'_> {
     }
 }
 
-async fn transmit(send: &mut quinn::SendStream, bytes: &[u8]) -> Result<(), Ended> {
-    match timeout(SEND, send.write_all(bytes)).await {
+async fn transmit(send: &mut Writing, bytes: &[u8]) -> Result<(), Ended> {
+    let written = async {
+        send.write_all(bytes).await?;
+        send.flush().await
+    };
+    match timeout(SEND, written).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Ended::Stream(error.to_string())),
         Err(_) => Err(Ended::Silent),

@@ -8,21 +8,39 @@ use std::time::Duration;
 use crate::aggregator::{Issuer, Ledger, Manner, authority, block_on, client, device, serve, server};
 use driftglass_agent::spool::{self, Settings, Shared};
 use driftglass_agent::uplink::{
-    ConnectError, Connector, Counters, Credentials, Fatal, Speaker, Surroundings, Target, run,
+    ConnectError, Connector, Counters, Credentials, Fallback, Fatal, Speaker, Surroundings, Target, Transport, run,
 };
 use driftglass_protocol::id::Name;
 use driftglass_protocol::session::{RefuseReason, Welcome};
 use driftglass_protocol::summary::{Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use driftglass_protocol::wire::{Body, Mark};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 fn connector(issuer: &Issuer, port: u16) -> Connector {
+    connector_to(issuer, port, None)
+}
+
+/// With a way over TCP besides.
+fn falling_back(issuer: &Issuer, port: u16, tcp: u16) -> Connector {
+    let retry_quic = Duration::from_secs(60);
+    connector_to(issuer, port, Some(Fallback { host: "127.0.0.1".into(), port: tcp, retry_quic }))
+}
+
+fn connector_to(issuer: &Issuer, port: u16, fallback: Option<Fallback>) -> Connector {
     let (certificate, key) = client(issuer);
     let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
     let credentials =
         Credentials { chain: vec![certificate.der().clone()], key, authorities: vec![issuer.der().clone()] };
-    let target = Target { host: "127.0.0.1".into(), port, server_name: "aggregator.test".into(), trust_domain: None };
+    let target = Target {
+        host: "127.0.0.1".into(),
+        port,
+        server_name: "aggregator.test".into(),
+        trust_domain: None,
+        segmentation_offload: true,
+        fallback,
+    };
     Connector::new(credentials, target, Arc::new(rustls::time_provider::DefaultTimeProvider)).expect("connector")
 }
 
@@ -188,5 +206,73 @@ fn a_server_with_another_authority_is_not_spoken_to() {
         };
         let (connected, ()) = tokio::join!(connector.connect(), accept);
         assert!(matches!(connected, Err(ConnectError::Handshake { .. })));
+    });
+}
+
+#[test]
+fn a_connection_goes_on_from_another_socket_without_a_new_handshake() {
+    block_on(async {
+        let issuer = authority();
+        let endpoint = server(&issuer);
+        let port = endpoint.local_addr().expect("address").port();
+        let mut connector = connector(&issuer, port);
+        let echo = async {
+            let connection = endpoint.accept().await.expect("incoming").await.expect("handshake");
+            let before = connection.remote_address();
+            let (mut send, mut receive) = connection.accept_bi().await.expect("stream");
+            let mut chunk = [0; 64];
+            for _ in 0..2 {
+                let count = receive.read(&mut chunk).await.expect("whole").expect("open");
+                send.write_all(&chunk[..count]).await.expect("sent");
+            }
+            connection.closed().await;
+            (before, connection.remote_address())
+        };
+        let device = async {
+            let link = connector.connect().await.expect("connected");
+            assert_eq!(link.transport(), Transport::Quic);
+            let (mut reading, mut writing) = link.open().await.expect("a stream");
+            let mut answer = [0; 5];
+            for word in [b"first", b"after"] {
+                writing.write_all(word).await.expect("sent");
+                reading.read_exact(&mut answer).await.expect("answered");
+                assert_eq!(&answer, word);
+                assert!(link.rebind().expect("a socket"), "QUIC can");
+            }
+            link.close().await;
+        };
+        let both = async { tokio::join!(device, echo) };
+        let ((), (before, after)) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("in time");
+        assert_ne!(before, after, "the aggregator has seen another address");
+    });
+}
+
+#[test]
+fn without_another_way_silence_is_an_error_and_with_one_both_are_named() {
+    block_on(async {
+        let issuer = authority();
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("socket").local_addr().expect("address").port();
+        let port = silent.local_addr().expect("address").port();
+        let mut connector = falling_back(&issuer, port, closed);
+        let error = connector.connect().await.expect_err("nobody answers");
+        assert!(matches!(&error, ConnectError::Neither { .. }) && error.is_silence(), "{error}");
+        assert!(error.to_string().contains("within 5 s") && error.to_string().contains("over TCP"), "{error}");
+    });
+}
+
+#[test]
+fn what_an_aggregator_answers_over_quic_is_final() {
+    block_on(async {
+        let issuer = authority();
+        let endpoint = server(&authority());
+        let port = endpoint.local_addr().expect("address").port();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("socket");
+        tcp.set_nonblocking(true).expect("not waiting");
+        let mut connector = falling_back(&issuer, port, tcp.local_addr().expect("address").port());
+        let refuse = async { endpoint.accept().await.expect("incoming").await.is_err() };
+        let (connected, refused) = tokio::join!(connector.connect(), refuse);
+        assert!(refused && matches!(connected, Err(ConnectError::Handshake { .. })), "{connected:?}");
+        assert!(tcp.accept().is_err(), "nobody came over TCP");
     });
 }

@@ -1,10 +1,19 @@
 //! Commands that ask a running aggregator.
+//!
+//! Must hold: an access token is not given on the command line, where every process of the machine could read it, and does not leave
+//! this machine unencrypted.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::exit::{Failure, Outcome};
 
@@ -13,12 +22,90 @@ const PAGE: usize = 500;
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The access token, for machines that hand secrets over in the environment.
+const TOKEN_VARIABLE: &str = "DRIFTGLASS_ACCESS_TOKEN";
+/// Longest token that is read; a real one is much shorter.
+const TOKEN_BYTES: u64 = 1024;
+/// Where systems keep the authorities they trust.
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// Which aggregator, and how it is spoken to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArguments {
+    /// Address of the aggregator.
+    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// File with the access token, or - for standard input; without it the variable DRIFTGLASS_ACCESS_TOKEN, or none.
+    #[arg(long, value_name = "FILE", env = "DRIFTGLASS_ACCESS_TOKEN_FILE")]
+    access_token_file: Option<PathBuf>,
+    /// The authority that the aggregator's certificate for HTTPS comes from, a PEM file; without it those that this system trusts.
+    #[arg(long, value_name = "FILE", env = "DRIFTGLASS_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl ServerArguments {
+    /// An aggregator of this machine that asks for no token.
+    pub(crate) fn local(server: &str) -> Self {
+        Self { server: server.to_owned(), access_token_file: None, ca: None }
+    }
+
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.access_token_file else {
+            #[expect(clippy::disallowed_methods, reason = "the operator's tool takes a secret from its surroundings")]
+            let token = std::env::var(TOKEN_VARIABLE).ok();
+            return Ok(token.filter(|token| !token.is_empty()));
+        };
+        let mut text = String::new();
+        let read = if path == Path::new("-") {
+            io::stdin().take(TOKEN_BYTES).read_to_string(&mut text)
+        } else {
+            std::fs::File::open(path).and_then(|file| file.take(TOKEN_BYTES).read_to_string(&mut text))
+        };
+        read.map_err(|error| Failure::Usage(format!("--access-token-file {}: {error}", path.display())))?;
+        match text.trim() {
+            "" => Err(Failure::Usage(format!("--access-token-file {}: it is empty", path.display()))),
+            token => Ok(Some(token.to_owned())),
+        }
+    }
+
+    fn authorities(&self) -> Result<Vec<Certificate<'static>>, Failure> {
+        let path = match &self.ca {
+            Some(path) => path.as_path(),
+            None => SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.exists()).ok_or_else(|| {
+                Failure::Usage(
+                    "this system has no list of authorities where it is looked for: give one with --ca".into(),
+                )
+            })?,
+        };
+        let failed = |error: &dyn std::fmt::Display| Failure::Usage(format!("--ca {}: {error}", path.display()));
+        let text = std::fs::read(path).map_err(|error| failed(&error))?;
+        let found: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&text).collect();
+        let found = found.map_err(|error| failed(&error))?;
+        Ok(found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
+    }
+}
+
+/// Whether a URL is sent where nobody else listens.
+fn is_private(url: &str) -> bool {
+    if url.starts_with("https://") {
+        return true;
+    }
+    let authority = url.strip_prefix("http://").unwrap_or(url).split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    // A user's name before the host could look like one.
+    !authority.contains('@')
+        && (host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
+}
+
 /// Where the aggregator is, and how to print what it says.
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
     /// Form of the list.
     #[arg(long, value_enum, default_value_t = ListFormat::Table)]
     pub(crate) format: ListFormat,
@@ -101,13 +188,42 @@ struct Problem {
 pub(crate) struct Client {
     agent: ureq::Agent,
     server: String,
+    /// The value of the header; never shown.
+    authorization: Option<String>,
 }
 
 impl Client {
-    /// For the aggregator at this address.
-    pub(crate) fn new(server: &str) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build();
-        Self { agent: config.into(), server: server.trim_end_matches('/').to_owned() }
+    /// For this aggregator.
+    ///
+    /// # Errors
+    /// Where token or authorities cannot be read, or the token would leave this machine unencrypted.
+    pub(crate) fn new(arguments: &ServerArguments) -> Result<Self, Failure> {
+        let server = arguments.server.trim_end_matches('/').to_owned();
+        let authorization = arguments.token()?.map(|token| format!("Bearer {token}"));
+        if authorization.is_some() && !is_private(&server) {
+            return Err(Failure::Usage(format!(
+                "--server {server}: a token is sent to other machines over https only"
+            )));
+        }
+        let mut config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            // A token is for this server, not for where it points to.
+            .max_redirects(0);
+        if server.starts_with("https://") {
+            let tls = TlsConfig::builder()
+                .root_certs(RootCerts::Specific(Arc::new(arguments.authorities()?)))
+                .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .build();
+            config = config.tls_config(tls);
+        }
+        Ok(Self { agent: config.build().into(), server, authorization })
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("Authorization", authorization),
+            None => request,
+        }
     }
 
     /// Every item of a paged list.
@@ -118,14 +234,13 @@ impl Client {
         let (mut items, mut offset) = (Vec::new(), 0);
         loop {
             let url = format!("{}/api/v1/{path}", self.server);
-            let mut request = self.agent.get(&url).query("limit", PAGE.to_string()).query("offset", offset.to_string());
+            let request = self.agent.get(&url).config().http_status_as_error(false).build();
+            let mut request =
+                self.authorized(request).query("limit", PAGE.to_string()).query("offset", offset.to_string());
             for (key, value) in filters {
                 request = request.query(key, value);
             }
-            let page: Page = request
-                .call()
-                .and_then(|mut response| response.body_mut().read_json())
-                .map_err(|error| Failure::Job(format!("{url}: {error}")))?;
+            let page: Page = answer(&url, request.call())?;
             items.extend(page.items);
             match page.next_offset {
                 Some(next) if next > offset => offset = next,
@@ -144,11 +259,9 @@ impl Client {
         body: &serde_json::Value,
     ) -> Result<T, Failure> {
         let url = format!("{}/api/v1/{path}", self.server);
-        let failed = |error: ureq::Error| Failure::Job(format!("{url}: {error}"));
         // A refusal has a body too, and it says more than its number.
         let request = self.agent.post(&url).config().http_status_as_error(false).build();
-        let mut response = request.send_json(body).map_err(failed)?;
-        answered(&url, &mut response)
+        answer(&url, self.authorized(request).send_json(body))
     }
 
     /// One thing.
@@ -158,8 +271,7 @@ impl Client {
     pub(crate) fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, Failure> {
         let url = format!("{}/api/v1/{path}", self.server);
         let request = self.agent.get(&url).config().http_status_as_error(false).build();
-        let mut response = request.call().map_err(|error| Failure::Job(format!("{url}: {error}")))?;
-        answered(&url, &mut response)
+        answer(&url, self.authorized(request).call())
     }
 
     /// The same, read into a type of this tool.
@@ -178,14 +290,16 @@ impl Client {
     }
 }
 
-/// What was asked for, or what the refusal says.
-fn answered<T: for<'de> Deserialize<'de>>(
+/// What an answer holds, or why there is none.
+fn answer<T: for<'de> Deserialize<'de>>(
     url: &str,
-    response: &mut ureq::http::Response<ureq::Body>,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<T, Failure> {
+    let failed = |error: ureq::Error| Failure::Job(format!("{url}: {error}"));
+    let mut response = response.map_err(failed)?;
     let (status, body) = (response.status(), response.body_mut());
     if status.is_success() {
-        return body.read_json().map_err(|error| Failure::Job(format!("{url}: {error}")));
+        return body.read_json().map_err(failed);
     }
     match body.read_json::<Problem>() {
         Ok(problem) => Err(Failure::Job(problem.detail)),
@@ -198,7 +312,7 @@ fn answered<T: for<'de> Deserialize<'de>>(
 /// # Errors
 /// Where the server does not answer.
 pub(crate) fn cameras(arguments: &ListArguments) -> Result<Outcome, Failure> {
-    let items = Client::new(&arguments.server).list("cameras", &[])?;
+    let items = Client::new(&arguments.server)?.list("cameras", &[])?;
     print(
         arguments.format,
         items,
@@ -221,7 +335,7 @@ pub(crate) fn alerts(arguments: &AlertArguments) -> Result<Outcome, Failure> {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value.as_deref()?)))
         .collect();
-    let items = Client::new(&arguments.list.server).list("alerts", &filters)?;
+    let items = Client::new(&arguments.list.server)?.list("alerts", &filters)?;
     print(
         arguments.list.format,
         items,
@@ -264,4 +378,37 @@ pub(crate) fn print<T: for<'de> Deserialize<'de>>(
         writeln!(out, "{line}").map_err(Failure::job)?;
     }
     Ok(Outcome::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_out_encrypted_or_not_at_all() {
+        for url in ["https://drift.example", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:8080/x"] {
+            assert!(is_private(url), "{url}");
+        }
+        let evil = [
+            "http://drift.example",
+            "http://127.0.0.1@evil.example",
+            "http://localhost.evil",
+            "http://10.0.0.1",
+            "ftp://x",
+            "",
+        ];
+        for url in evil {
+            assert!(!is_private(url), "{url}");
+        }
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "dga1.secret\n").expect("written");
+        let arguments =
+            |server: &str| ServerArguments { server: server.into(), access_token_file: Some(file.clone()), ca: None };
+        assert!(matches!(Client::new(&arguments("http://drift.example")), Err(Failure::Usage(_))));
+        let client = Client::new(&arguments("http://127.0.0.1:1")).expect("private");
+        assert_eq!(client.authorization.as_deref(), Some("Bearer dga1.secret"));
+        std::fs::write(&file, " \n").expect("written");
+        assert!(matches!(Client::new(&arguments("http://127.0.0.1:1")), Err(Failure::Usage(_))));
+    }
 }

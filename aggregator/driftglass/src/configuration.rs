@@ -10,7 +10,7 @@ use driftglass_protocol::limit::CONFIGURATION_BYTES;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Client, ListArguments, ListFormat, print};
+use crate::client::{Client, ListArguments, ListFormat, ServerArguments, print};
 use crate::exit::{Failure, Outcome};
 use crate::fleet::{device_id, say};
 
@@ -45,9 +45,8 @@ struct Whom {
 /// What to set.
 #[derive(Debug, Args)]
 pub(crate) struct SetArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerArguments,
     #[command(flatten)]
     whom: Whom,
     /// The settings; - is standard input.
@@ -60,9 +59,8 @@ pub(crate) struct SetArguments {
 /// What to withdraw.
 #[derive(Debug, Args)]
 pub(crate) struct UnsetArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerArguments,
     #[command(flatten)]
     whom: Whom,
     /// Why, for whoever reads about it later.
@@ -73,9 +71,8 @@ pub(crate) struct UnsetArguments {
 /// What to show.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerArguments,
     /// The device: SITE/DEVICE.
     #[arg(value_parser = device_id)]
     device: DeviceId,
@@ -141,7 +138,10 @@ pub(crate) fn config(command: &ConfigCommand) -> Result<Outcome, Failure> {
             let text = read(file)?;
             check_pushed(&text).map_err(|faults| Failure::Usage(faults.to_string()))?;
             let version = wish(server, whom, Some(&text), note)?;
-            say(&format!("version {version} is wished for {}; devices that are connected are told now", whom.name()))
+            say(&format!(
+                "version {version} is wished for {}; devices that are connected over QUIC are told now",
+                whom.name()
+            ))
         }
         ConfigCommand::Unset(UnsetArguments { server, whom, note }) => {
             wish(server, whom, None, note)?;
@@ -149,7 +149,7 @@ pub(crate) fn config(command: &ConfigCommand) -> Result<Outcome, Failure> {
         }
         ConfigCommand::Show(ShowArguments { server, device, format }) => {
             let path = format!("devices/{}%2F{}/configuration", device.site, device.device);
-            let answer: serde_json::Value = Client::new(server).get(&path)?;
+            let answer: serde_json::Value = Client::new(server)?.get(&path)?;
             if *format == ListFormat::Json {
                 return say(&answer.to_string());
             }
@@ -164,7 +164,7 @@ pub(crate) fn config(command: &ConfigCommand) -> Result<Outcome, Failure> {
             say(&shown)
         }
         ConfigCommand::List(list) => {
-            let items = Client::new(&list.server).list("configurations", &[])?;
+            let items = Client::new(&list.server)?.list("configurations", &[])?;
             print(
                 list.format,
                 items,
@@ -197,13 +197,13 @@ impl Whom {
     }
 }
 
-fn wish(server: &str, whom: &Whom, text: Option<&str>, note: &str) -> Result<u64, Failure> {
+fn wish(server: &ServerArguments, whom: &Whom, text: Option<&str>, note: &str) -> Result<u64, Failure> {
     let (site, device) = match (&whom.site, &whom.device) {
         (_, Some(id)) => (Some(&id.site), Some(&id.device)),
         (site, None) => (site.as_ref(), None),
     };
     let body = json!({ "site": site, "device": device, "text": text, "note": note });
-    let taken: Taken = Client::new(server).post("configurations", &body)?;
+    let taken: Taken = Client::new(server)?.post("configurations", &body)?;
     Ok(taken.version)
 }
 

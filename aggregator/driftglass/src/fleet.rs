@@ -8,7 +8,7 @@ use driftglass_protocol::id::{DeviceId, Name};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{Client, ListArguments, print};
+use crate::client::{Client, ListArguments, ServerArguments, print};
 use crate::configuration::DeviceConfiguration;
 use crate::exit::{Failure, Outcome};
 
@@ -26,9 +26,8 @@ pub(crate) enum TokenCommand {
 /// For whom, and for how long.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerArguments,
     /// The site the device stands at.
     #[arg(long)]
     site: Name,
@@ -43,9 +42,8 @@ pub(crate) struct CreateArguments {
 /// Whom to change.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArguments {
-    /// Address of the aggregator.
-    #[arg(long, value_name = "URL", env = "DRIFTGLASS_SERVER", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerArguments,
     /// The device: SITE/DEVICE.
     #[arg(value_parser = device_id)]
     device: DeviceId,
@@ -97,9 +95,9 @@ struct Device {
 ///
 /// # Errors
 /// Where the aggregator makes none.
-pub(crate) fn create_token(server: &str, device: &DeviceId, ttl: Duration) -> Result<String, Failure> {
+pub(crate) fn create_token(server: &ServerArguments, device: &DeviceId, ttl: Duration) -> Result<String, Failure> {
     let wish = json!({ "site": device.site, "device": device.device, "ttl_seconds": ttl.as_secs() });
-    let created: Created = Client::new(server).post("tokens", &wish)?;
+    let created: Created = Client::new(server)?.post("tokens", &wish)?;
     Ok(created.token)
 }
 
@@ -114,7 +112,7 @@ pub(crate) fn token(command: &TokenCommand) -> Result<Outcome, Failure> {
             say(&create_token(server, &id, *ttl)?)
         }
         TokenCommand::List(list) => {
-            let items = Client::new(&list.server).list("tokens", &[])?;
+            let items = Client::new(&list.server)?.list("tokens", &[])?;
             let heading =
                 "DEVICE                                   CREATED                  EXPIRES                  USED";
             print(list.format, items, heading, |token: Token| {
@@ -132,7 +130,7 @@ pub(crate) fn token(command: &TokenCommand) -> Result<Outcome, Failure> {
 /// # Errors
 /// Where the aggregator does not answer.
 pub(crate) fn devices(list: &ListArguments) -> Result<Outcome, Failure> {
-    let items = Client::new(&list.server).list("devices", &[])?;
+    let items = Client::new(&list.server)?.list("devices", &[])?;
     let heading = "DEVICE                                   STATE     VERSION  LAST SEEN                CERTIFICATE UNTIL        CONFIGURATION";
     print(list.format, items, heading, |device: Device| {
         let state = if device.revoked_at.is_some() { "revoked" } else { &device.state };
@@ -150,7 +148,7 @@ pub(crate) fn devices(list: &ListArguments) -> Result<Outcome, Failure> {
 pub(crate) fn revoke(arguments: &DeviceArguments) -> Result<Outcome, Failure> {
     let DeviceArguments { server, device, note } = arguments;
     let path = format!("devices/{}%2F{}/revoke", device.site, device.device);
-    let revoked: Revoked = Client::new(server).post(&path, &json!({ "note": note }))?;
+    let revoked: Revoked = Client::new(server)?.post(&path, &json!({ "note": note }))?;
     let connection = if revoked.was_connected { "its connection was ended" } else { "it was not connected" };
     say(&format!("{device} is revoked; {connection}"))
 }
@@ -162,7 +160,7 @@ pub(crate) fn revoke(arguments: &DeviceArguments) -> Result<Outcome, Failure> {
 pub(crate) fn reinstate(arguments: &DeviceArguments) -> Result<Outcome, Failure> {
     let DeviceArguments { server, device, note } = arguments;
     let path = format!("devices/{}%2F{}/reinstate", device.site, device.device);
-    let _: serde_json::Value = Client::new(server).post(&path, &json!({ "note": note }))?;
+    let _: serde_json::Value = Client::new(server)?.post(&path, &json!({ "note": note }))?;
     say(&format!("{device} may speak again"))
 }
 

@@ -1,5 +1,5 @@
-//! The plain page at `/`: cameras and alerts in two tables. Script and style are files of their own, so that the content security
-//! policy needs no exception.
+//! The plain page at `/`: cameras and alerts in two tables; and the one at `/login`. Scripts and style are files of their own, so that
+//! the content security policy needs no exception.
 
 use axum::http::{HeaderName, header};
 use axum::response::Html;
@@ -16,4 +16,12 @@ pub(super) async fn script() -> File {
 
 pub(super) async fn style() -> File {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css"))
+}
+
+pub(super) async fn login() -> Html<&'static str> {
+    Html(include_str!("page/login.html"))
+}
+
+pub(super) async fn login_script() -> File {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/login.js"))
 }

@@ -45,8 +45,22 @@ pub(super) enum Value {
     Text(String),
     /// An integer or a float, as written.
     Number(String),
+    /// A boolean.
+    Flag(bool),
     /// Anything else: what it is.
     Other(&'static str),
+}
+
+impl Value {
+    /// A value that was given without a type: as the file would have it without quotes where that is possible.
+    pub(super) fn untyped(text: String) -> Self {
+        match text.as_str() {
+            "true" => Self::Flag(true),
+            "false" => Self::Flag(false),
+            number if number.parse::<f64>().is_ok() => Self::Number(text),
+            _ => Self::Text(text),
+        }
+    }
 }
 
 impl fmt::Display for Value {
@@ -54,6 +68,7 @@ impl fmt::Display for Value {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Number(number) => f.write_str(number),
+            Self::Flag(flag) => flag.fmt(f),
             Self::Other(kind) => write!(f, "({kind})"),
         }
     }
@@ -104,6 +119,7 @@ impl Document {
                     continue;
                 }
                 DeValue::String(text) => Value::Text(text.to_string()),
+                DeValue::Boolean(flag) => Value::Flag(*flag),
                 DeValue::Integer(_) | DeValue::Float(_) => {
                     Value::Number(source.text.get(value.span()).unwrap_or_default().to_owned())
                 }

@@ -174,7 +174,7 @@ fn publish(folder: &Path, number: u32, files: &[(&str, String)]) -> Result<(), A
     sync(folder)
 }
 
-fn give_to_owner_of(folder: &Path, path: &Path) -> Result<(), AuthorityError> {
+pub(super) fn give_to_owner_of(folder: &Path, path: &Path) -> Result<(), AuthorityError> {
     let owner = fs::metadata(folder).map_err(file_error(folder))?;
     let own = fs::metadata(path).map_err(file_error(path))?;
     if (own.uid(), own.gid()) == (owner.uid(), owner.gid()) {
@@ -188,7 +188,7 @@ fn create_folder(path: &Path) -> Result<(), AuthorityError> {
 }
 
 /// Writes a new file that nobody else can read, durably.
-fn write(path: &Path, text: &str) -> Result<(), AuthorityError> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), AuthorityError> {
     let write = || {
         match fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -201,7 +201,7 @@ fn write(path: &Path, text: &str) -> Result<(), AuthorityError> {
     write().map_err(file_error(path))
 }
 
-fn sync(folder: &Path) -> Result<(), AuthorityError> {
+pub(super) fn sync(folder: &Path) -> Result<(), AuthorityError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file_error(folder))
 }
 

@@ -1,6 +1,8 @@
 //! Configurations over a live connection: the answer to what a device says, and word of a change.
 //!
 //! Must hold: only a device that has spoken of its configuration is told of changes; one of an older release would not understand.
+//!
+//! Deliberately absent: configurations over TCP, where a connection carries the session and nothing else.
 
 use driftglass_protocol::configuration::{ConfigurationId, ConfigurationReport, DesiredConfiguration};
 use driftglass_protocol::id::DeviceId;
@@ -9,7 +11,7 @@ use driftglass_protocol::limit::CONFIGURATION_BYTES;
 use driftglass_protocol::wire::FrameError;
 use quinn::{Connection, SendStream};
 
-use super::quic::Shared;
+use super::door::Shared;
 use crate::store::Desired;
 
 /// Room for the longest message.

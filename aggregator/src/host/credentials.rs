@@ -141,12 +141,21 @@ impl Credentials {
         Ok(Self { folder: folder.to_owned(), authorities, chain, key, issuance: Issuance::Own })
     }
 
+    /// The same for QUIC.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Tls`].
+    pub(super) fn quic_config(&self) -> Result<QuicServerConfig, CredentialsError> {
+        QuicServerConfig::try_from(self.tls_config()?)
+            .map_err(|error| CredentialsError::Tls { path: self.folder.clone(), detail: error.to_string() })
+    }
+
     /// TLS 1.3 with client certificates, without early data and without resumption: a resumed session would skip the check of the
     /// client's chain.
     ///
     /// # Errors
     /// [`CredentialsError::Tls`].
-    pub(super) fn server_config(&self) -> Result<QuicServerConfig, CredentialsError> {
+    pub(super) fn tls_config(&self) -> Result<rustls::ServerConfig, CredentialsError> {
         let tls = |detail: String| CredentialsError::Tls { path: self.folder.clone(), detail };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authorities = Arc::new(self.authorities.clone());
@@ -169,7 +178,7 @@ impl Credentials {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        QuicServerConfig::try_from(config).map_err(|error| tls(error.to_string()))
+        Ok(config)
     }
 }
 
@@ -230,7 +239,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     fs::read(path).map_err(|source| CredentialsError::File { path: path.to_owned(), source })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let found = found.map_err(|source| CredentialsError::Pem { path: path.to_owned(), source })?;
     if found.is_empty() {
@@ -239,7 +248,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Credentials
     Ok(found)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     PrivateKeyDer::from_pem_slice(&private_text(path)?)
         .map_err(|source| CredentialsError::Pem { path: path.to_owned(), source })
 }
@@ -279,7 +288,7 @@ mod tests {
     fn a_complete_folder_makes_a_server_without_early_data() {
         let folder = folder();
         let credentials = Credentials::read(folder.path()).expect("reads");
-        assert!(credentials.server_config().is_ok());
+        assert!(credentials.quic_config().is_ok());
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Enrolment and renewal over QUIC: one request, one answer.
+//! Enrolment and renewal: one request, one answer.
 //!
 //! A device without a certificate, or with an expired one, comes over a connection of its own (ALPN `driftglass-enrol/1`), which is
-//! good for nothing else; a device that is connected asks on further streams, for configuration as well.
+//! good for nothing else; so does one whose session runs over TCP. A device that is connected over QUIC asks on further streams, for
+//! configuration as well; over TCP there is no configuration.
 //!
 //! Must hold: nobody is waited for longer than [`EXCHANGE_LIMIT`]; a stranger can make us read one frame and check one signature.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use driftglass_protocol::configuration::{ConfigurationId, ConfigurationReport};
@@ -14,15 +16,16 @@ use driftglass_protocol::identity::{Deny, DenyReason, Enrol, Issued, Renew};
 use driftglass_protocol::limit::{AUTHORITIES, CERTIFICATE_BYTES};
 use driftglass_protocol::wire::{FrameError, Kind};
 use quinn::{Connection, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::configuration;
-use super::quic::{Peered, Shared, dismiss, identify};
+use super::door::{Peered, Shared};
 use crate::identity::KeyId;
 use crate::ingest::{FrameSplitter, Located};
 use crate::registrar::Certified;
 
 /// How long a request may take to arrive, and its answer to leave.
-const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// Room for the longest answer.
 const ANSWER_BYTES: usize = (1 + AUTHORITIES) * CERTIFICATE_BYTES + 128;
 
@@ -42,27 +45,26 @@ impl Served {
     }
 }
 
-/// One connection for enrolment or renewal, to its end.
-pub(super) async fn attend(connection: &Connection, shared: &Shared) {
-    let exchange = async {
-        let (mut writer, mut reader) = connection.accept_bi().await.ok()?;
-        let answered = match next_frame(&mut reader).await? {
-            Ok(bytes) => {
-                let _turn = shared.enrolments.acquire().await.ok()?;
-                judge(connection, &bytes, shared).await
-            }
-            Err(error) => {
-                tracing::info!("no certificate: {error}");
-                Err(DenyReason::Protocol)
-            }
-        };
-        answer(&mut writer, &answered, shared).await.then(|| answered.err())
+/// Answers the one request of a connection for enrolment or renewal; what it was denied. `None` where it asked for nothing, or went away
+/// before it had its answer.
+pub(super) async fn exchange<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    reader: &mut R,
+    writer: &mut W,
+    address: SocketAddr,
+    peered: impl FnOnce() -> Result<Peered, DenyReason>,
+    shared: &Shared,
+) -> Option<Result<(), DenyReason>> {
+    let answered = match next_frame(reader).await? {
+        Ok(bytes) => {
+            let _turn = shared.enrolments.acquire().await.ok()?;
+            judge(address, peered, &bytes, shared).await
+        }
+        Err(error) => {
+            tracing::info!("no certificate: {error}");
+            Err(DenyReason::Protocol)
+        }
     };
-    match tokio::time::timeout(EXCHANGE_LIMIT, exchange).await {
-        Ok(Some(denied)) => dismiss(connection, denied),
-        // It asked for nothing, or went away before it had its answer.
-        Ok(None) | Err(_) => dismiss(connection, Some(DenyReason::Protocol)),
-    }
+    answer(writer, &answered, shared).await.then(|| answered.map(drop))
 }
 
 /// Requests on the further streams of a live connection, one after the other: renewals, and what the device says of its configuration.
@@ -115,7 +117,10 @@ async fn answer_request(
         },
         _ => Err(DenyReason::Protocol),
     };
-    answer(&mut writer, &answered, shared).await;
+    // The answer must arrive before the stream is forgotten.
+    if !answer(&mut writer, &answered, shared).await || writer.stopped().await.is_err() {
+        tracing::debug!(%device, "the device went away before it had its answer");
+    }
 }
 
 enum Request<'a> {
@@ -134,16 +139,19 @@ fn split(bytes: &[u8]) -> Option<Request<'_>> {
     }
 }
 
-async fn judge(connection: &Connection, bytes: &[u8], shared: &Shared) -> Result<(Served, Certified), DenyReason> {
+async fn judge(
+    address: SocketAddr,
+    peered: impl FnOnce() -> Result<Peered, DenyReason>,
+    bytes: &[u8],
+    shared: &Shared,
+) -> Result<(Served, Certified), DenyReason> {
     match split(bytes) {
         Some(Request::Enrol(Enrol { device, secret, request })) => {
-            let address = connection.remote_address();
             tracing::info!(%device, %address, "a device asks to be enrolled");
             shared.registrar.enrol(device, secret, request).await.map(|issued| (Served::Enrolled, issued))
         }
         Some(Request::Renew(request)) => {
-            let identified = identify(connection, &shared.trust_domain);
-            let Peered { device, key, .. } = identified.map_err(|_| DenyReason::Unregistered)?;
+            let Peered { device, key, .. } = peered()?;
             shared.registrar.renew(&device, key, request).await.map(|issued| (Served::Renewed, issued))
         }
         // A configuration is for who is connected in order, not for who comes to enrol.
@@ -152,7 +160,7 @@ async fn judge(connection: &Connection, bytes: &[u8], shared: &Shared) -> Result
 }
 
 /// The first frame of a stream; `None` where the stream ends before there is one.
-async fn next_frame(reader: &mut RecvStream) -> Option<Result<Vec<u8>, FrameError>> {
+async fn next_frame<R: AsyncRead + Unpin>(reader: &mut R) -> Option<Result<Vec<u8>, FrameError>> {
     let mut splitter = FrameSplitter::new();
     loop {
         match splitter.take_frame() {
@@ -161,14 +169,18 @@ async fn next_frame(reader: &mut RecvStream) -> Option<Result<Vec<u8>, FrameErro
             Err(malformed) => return Some(Err(malformed.error)),
         }
         match reader.read(splitter.spare()).await {
-            Ok(Some(count)) => splitter.advance(count),
-            Ok(None) | Err(_) => return None,
+            Ok(0) | Err(_) => return None,
+            Ok(count) => splitter.advance(count),
         }
     }
 }
 
-/// Sends the answer and counts it; false where it could not be sent.
-async fn answer(writer: &mut SendStream, answered: &Result<(Served, Certified), DenyReason>, shared: &Shared) -> bool {
+/// Sends the answer, ends the stream, and counts it; false where it could not be sent.
+async fn answer<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    answered: &Result<(Served, Certified), DenyReason>,
+    shared: &Shared,
+) -> bool {
     let mut out = vec![0; ANSWER_BYTES];
     let (result, written) = match answered {
         Ok((served, certified)) => {
@@ -186,9 +198,5 @@ async fn answer(writer: &mut SendStream, answered: &Result<(Served, Certified), 
     };
     shared.metrics.enrolment(result);
     let Ok(length) = written else { return false };
-    if writer.write_all(out.get(..length).unwrap_or_default()).await.is_err() || writer.finish().is_err() {
-        return false;
-    }
-    // The answer must arrive before the connection may be closed.
-    writer.stopped().await.is_ok()
+    writer.write_all(out.get(..length).unwrap_or_default()).await.is_ok() && writer.shutdown().await.is_ok()
 }

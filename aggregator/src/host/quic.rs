@@ -1,78 +1,37 @@
 //! The QUIC endpoint: who may connect, how many at once, and with how much memory each.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driftglass_protocol::id::DeviceId;
-use driftglass_protocol::identity::{DenyReason, ENROLMENT_ALPN, certificate};
-use driftglass_protocol::session::{Refuse, RefuseReason};
-use driftglass_protocol::unit::UnixMillis;
-use driftglass_protocol::wire::Mark;
+use driftglass_protocol::identity::{DenyReason, ENROLMENT_ALPN};
+use driftglass_protocol::session::Refuse;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
+use super::door::{Peered, Shared, admit, close_with, code, failed_handshake, identify, told_to_stop, unidentified};
 use super::enrolment;
-use crate::configurator::Configurator;
-use crate::identity::{IdentityError, KeyId, device_of};
-use crate::ingest::{Connections, Ended, Peer, Rejection, serve};
-use crate::metrics::Metrics;
-use crate::registrar::Registrar;
-use crate::writer::Writer;
+use crate::config::Quic;
+use crate::identity::IdentityError;
+use crate::ingest::{Peer, Rejection, serve};
 
-/// Connections served at once; at about 40 KiB each they are 4 GB.
-const CONNECTIONS_MAX: usize = 100_000;
-/// Handshakes at once; each costs half a millisecond of CPU, so this many are about a second of one core.
-const HANDSHAKES_MAX: usize = 2_048;
-/// From this many handshakes in flight a peer must first prove that its address is its own (a retry costs it one round trip).
-const RETRY_FROM: usize = 256;
 /// A handshake is three round trips; a satellite link needs two seconds for them.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// A peer that has connected opens its stream at once.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last words of a connection may take to arrive.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
-/// When a device that cannot be judged now should try again.
-const RETRY_AFTER_S: u32 = 5;
-
-/// Enrolments and renewals of expired certificates judged at once: strangers can ask, and must not crowd out who delivers.
-const ENROLMENTS_MAX: usize = 64;
-
-/// Application codes of a closed connection; agents log them, and act on the messages before them.
-mod code {
-    pub(super) const FINISHED: u32 = 0;
-    pub(super) const REJECTED: u32 = 1;
-    pub(super) const STOPPED: u32 = 2;
-}
-
-/// What every connection shares.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) writer: Writer,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) connections: Arc<Connections>,
-    pub(super) registrar: Arc<Registrar>,
-    pub(super) configurator: Arc<Configurator>,
-    pub(super) trust_domain: String,
-    pub(super) enrolments: Semaphore,
-}
-
-/// Places for enrolments.
-pub(super) fn enrolments() -> Semaphore {
-    Semaphore::new(ENROLMENTS_MAX)
-}
 
 /// Limits of a connection, in one place.
 #[must_use]
-pub fn transport() -> TransportConfig {
+pub fn transport(segmentation_offload: bool) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         // One stream for records, one for whatever else there is to ask.
@@ -86,23 +45,24 @@ pub fn transport() -> TransportConfig {
         // A certificate chain of ours has about 1 KiB.
         .crypto_buffer_size(8 * 1024)
         .datagram_receive_buffer_size(None)
+        .enable_segmentation_offload(segmentation_offload)
         // Agents say something every 25 s; four lost in a row and the link is gone.
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(120_000))));
     transport
 }
 
 /// Binds the endpoint.
-pub(super) fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Endpoint, BindError> {
-    let socket = std::net::UdpSocket::bind(listen).map_err(BindError::Socket)?;
-    let config = server_config(credentials)?;
+pub(super) fn bind(limits: Quic, credentials: &Credentials) -> Result<Endpoint, BindError> {
+    let socket = std::net::UdpSocket::bind(limits.listen).map_err(BindError::Socket)?;
+    let config = server_config(limits, credentials)?;
     Endpoint::new(endpoint(credentials), Some(config), socket, Arc::new(TokioRuntime)).map_err(BindError::Socket)
 }
 
 /// What connections that are yet to come are met with.
-pub(super) fn server_config(credentials: &Credentials) -> Result<ServerConfig, CredentialsError> {
-    let mut config = ServerConfig::with_crypto(Arc::new(credentials.server_config()?));
+pub(super) fn server_config(limits: Quic, credentials: &Credentials) -> Result<ServerConfig, CredentialsError> {
+    let mut config = ServerConfig::with_crypto(Arc::new(credentials.quic_config()?));
     config
-        .transport_config(Arc::new(transport()))
+        .transport_config(Arc::new(transport(limits.segmentation_offload)))
         // First packets of peers that have not been looked at yet: few, and small.
         .max_incoming(1_024)
         .incoming_buffer_size(16 * 1024)
@@ -149,17 +109,16 @@ pub(super) async fn accept(
     let mut renewals = renewal
         .as_ref()
         .map(|renewal| tokio::time::interval_at(tokio::time::Instant::now() + renewal.interval, renewal.interval));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|&stop| stop) => break,
+            () = told_to_stop(&mut stop) => break,
             Some(_) = tasks.join_next() => {}
             () = tick(&mut renewals) => renew(&endpoint, renewal.as_ref()),
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                admit(incoming, &shared, &handshakes, &mut tasks);
+                receive(incoming, &shared, &mut tasks);
             }
         }
     }
@@ -174,6 +133,10 @@ pub(super) async fn accept(
 pub(super) struct Renewal {
     pub(super) interval: Duration,
     pub(super) credentials: Box<dyn Fn() -> Result<Credentials, CredentialsError> + Send + Sync>,
+    /// What the QUIC endpoint is configured with besides.
+    pub(super) limits: Quic,
+    /// Where connections over TCP take their configuration from.
+    pub(super) tls: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
 /// Never, where there is nothing to wait for.
@@ -186,7 +149,11 @@ async fn tick(interval: &mut Option<tokio::time::Interval>) {
 
 fn renew(endpoint: &Endpoint, renewal: Option<&Renewal>) {
     let Some(renewal) = renewal else { return };
-    match (renewal.credentials)().and_then(|credentials| server_config(&credentials)) {
+    let renewed = (renewal.credentials)().and_then(|credentials| {
+        renewal.tls.send_replace(Arc::new(credentials.tls_config()?));
+        server_config(renewal.limits, &credentials)
+    });
+    match renewed {
         Ok(config) => {
             endpoint.set_server_config(Some(config));
             tracing::info!("the aggregator's own certificate was made anew");
@@ -195,21 +162,16 @@ fn renew(endpoint: &Endpoint, renewal: Option<&Renewal>) {
     }
 }
 
-fn admit(incoming: Incoming, shared: &Arc<Shared>, handshakes: &Arc<Semaphore>, tasks: &mut JoinSet<()>) {
+fn receive(incoming: Incoming, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     let address = incoming.remote_address();
-    let in_flight = HANDSHAKES_MAX.saturating_sub(handshakes.available_permits());
-    if tasks.len() >= CONNECTIONS_MAX {
-        return overload(incoming, shared, "connections");
-    }
-    if in_flight >= RETRY_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
+    if shared.room.is_crowded(address.ip()) && incoming.may_retry() && !incoming.remote_address_validated() {
+        shared.metrics.retried();
         if let Err(error) = incoming.retry() {
             tracing::debug!(%address, %error, "cannot ask for a retry");
         }
         return;
     }
-    let Ok(permit) = Arc::clone(handshakes).try_acquire_owned() else {
-        return overload(incoming, shared, "handshakes");
-    };
+    let Some(place) = shared.room.take(address.ip(), &shared.metrics) else { return incoming.refuse() };
     let shared = Arc::clone(shared);
     tasks.spawn(async move {
         let connecting = match incoming.accept() {
@@ -221,20 +183,9 @@ fn admit(incoming: Incoming, shared: &Arc<Shared>, handshakes: &Arc<Semaphore>, 
             Ok(Err(error)) => return failed_handshake(&shared, address, &error.to_string()),
             Err(_) => return failed_handshake(&shared, address, "it took too long"),
         };
-        drop(permit);
+        place.established();
         attend(&connection, &shared).await;
     });
-}
-
-fn overload(incoming: Incoming, shared: &Shared, what: &str) {
-    tracing::warn!(address = %incoming.remote_address(), "refused: too many {what}");
-    shared.metrics.reject(Rejection::Overload);
-    incoming.refuse();
-}
-
-fn failed_handshake(shared: &Shared, address: SocketAddr, error: &str) {
-    tracing::info!(%address, reason = Rejection::Handshake.name(), "no connection: {error}");
-    shared.metrics.reject(Rejection::Handshake);
 }
 
 /// One connection from its certificate to its end.
@@ -242,69 +193,64 @@ async fn attend(connection: &Connection, shared: &Shared) {
     let address = connection.remote_address();
     if is_enrolment(connection) {
         // Boxed, as is all that is over before the session begins: an idle connection must not hold room for it.
-        return Box::pin(enrolment::attend(connection, shared)).await;
+        return Box::pin(enrol(connection, shared)).await;
     }
-    let Peered { device, key, expired } = match identify(connection, &shared.trust_domain) {
-        Ok(peer) => peer,
+    let peered = match identity(connection, shared) {
+        Ok(peered) => peered,
         Err(error) => {
-            tracing::warn!(%address, reason = Rejection::Identity.name(), "connection refused: {error}");
-            shared.metrics.reject(Rejection::Identity);
+            unidentified(&error, address, shared);
             return connection.close(VarInt::from_u32(code::REJECTED), b"identity");
         }
     };
-    let mut registration = match Box::pin(shared.registrar.admit(&device, key, expired)).await {
+    let mut registration = match Box::pin(admit(&peered, address, shared)).await {
         Ok(registration) => registration,
-        Err(reason) => return Box::pin(turn_away(connection, &device, reason, shared)).await,
+        Err((rejection, refuse)) => return Box::pin(turn_away(connection, rejection, refuse)).await,
     };
-    tracing::info!(%device, %address, "connected");
+    let Peered { device, key, .. } = peered;
     let (mut writer, mut reader) = match tokio::time::timeout(STREAM_LIMIT, connection.accept_bi()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => return tracing::info!(%device, %address, "disconnected: {error}"),
         Err(_) => {
-            tracing::warn!(%device, %address, reason = Rejection::Protocol.name(), "no stream was opened");
-            shared.metrics.reject(Rejection::Protocol);
+            tracing::warn!(%device, %address, reason = Rejection::Slow.name(), "no stream was opened");
+            shared.metrics.reject(Rejection::Slow);
             return connection.close(VarInt::from_u32(code::REJECTED), b"no stream");
         }
     };
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
     let ended = tokio::select! {
-        ended = serve(&peer, &mut reader, &mut writer, registration.stop()) => ended,
+        ended = serve(&peer, &mut reader, &mut writer, &mut registration) => ended,
         never = enrolment::attend_requests(connection, shared, &device, key) => match never {},
     };
     // A refusal must arrive before the connection is closed, which would discard it.
     if writer.finish().is_ok() {
         drop(tokio::time::timeout(GOODBYE_LIMIT, writer.stopped()).await);
     }
-    let (code, reason) = match &ended {
-        Ended::Finished => {
-            tracing::info!(%device, %address, "disconnected by the agent");
-            (code::FINISHED, "finished")
-        }
-        Ended::Lost { detail } => {
-            tracing::info!(%device, %address, "connection lost: {detail}");
-            (code::FINISHED, "lost")
-        }
-        Ended::Stopped(stop) => {
-            tracing::info!(%device, %address, "connection ended: {stop:?}");
-            (code::STOPPED, "stopped")
-        }
-        Ended::Rejected { reason, offset, detail } => {
-            tracing::warn!(%device, %address, reason = reason.name(), offset, "session refused: {detail}");
-            shared.metrics.reject(*reason);
-            (code::REJECTED, reason.name())
-        }
-    };
+    let (code, reason) = close_with(&ended, &device, address, shared);
     connection.close(VarInt::from_u32(code), reason.as_bytes());
 }
 
+/// One connection that is good for enrolment or renewal only.
+async fn enrol(connection: &Connection, shared: &Shared) {
+    let exchange = async {
+        let (mut writer, mut reader) = connection.accept_bi().await.ok()?;
+        let peered = || identity(connection, shared).map_err(|_| DenyReason::Unregistered);
+        let denied = enrolment::exchange(&mut reader, &mut writer, connection.remote_address(), peered, shared).await?;
+        // The answer must arrive before the connection may be closed.
+        writer.stopped().await.ok()?;
+        Some(denied)
+    };
+    match tokio::time::timeout(enrolment::EXCHANGE_LIMIT, exchange).await {
+        Ok(Some(Ok(()))) => connection.close(VarInt::from_u32(code::FINISHED), b"issued"),
+        Ok(Some(Err(reason))) => connection.close(VarInt::from_u32(code::REJECTED), reason.name().as_bytes()),
+        // It asked for nothing, or went away before it had its answer.
+        Ok(None) | Err(_) => {
+            connection.close(VarInt::from_u32(code::REJECTED), DenyReason::Protocol.name().as_bytes());
+        }
+    }
+}
+
 /// Tells a device that may not speak why, and closes the connection.
-async fn turn_away(connection: &Connection, device: &DeviceId, reason: RefuseReason, shared: &Shared) {
-    let rejection = Rejection::from(reason);
-    let address = connection.remote_address();
-    tracing::warn!(%device, %address, reason = rejection.name(), "connection refused");
-    shared.metrics.reject(rejection);
-    let retry_after_s = if reason == RefuseReason::Unavailable { RETRY_AFTER_S } else { 0 };
-    let refuse = Refuse { reason, expected_after: Mark::default(), retry_after_s };
+async fn turn_away(connection: &Connection, rejection: Rejection, refuse: Refuse) {
     let mut out = [0; 64];
     let answer = async {
         let length = refuse.write(&mut out).ok()?;
@@ -318,34 +264,13 @@ async fn turn_away(connection: &Connection, device: &DeviceId, reason: RefuseRea
     connection.close(VarInt::from_u32(code::REJECTED), rejection.name().as_bytes());
 }
 
-/// Says how an enrolment or a renewal ended, and closes the connection.
-pub(super) fn dismiss(connection: &Connection, denied: Option<DenyReason>) {
-    match denied {
-        None => connection.close(VarInt::from_u32(code::FINISHED), b"issued"),
-        Some(reason) => connection.close(VarInt::from_u32(code::REJECTED), reason.name().as_bytes()),
-    }
-}
-
 fn is_enrolment(connection: &Connection) -> bool {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     data.and_then(|data| data.protocol).is_some_and(|protocol| protocol == ENROLMENT_ALPN)
 }
 
-/// What a connection's verified certificate says.
-pub(super) struct Peered {
-    pub(super) device: DeviceId,
-    pub(super) key: KeyId,
-    /// By the aggregator's clock; such a certificate is good for its own renewal only.
-    pub(super) expired: bool,
-}
-
-pub(super) fn identify(connection: &Connection, trust_domain: &str) -> Result<Peered, IdentityError> {
-    let identity = connection.peer_identity().ok_or(IdentityError::NoCertificate)?;
-    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| IdentityError::NoCertificate)?;
-    let device = device_of(&chain, trust_domain)?;
-    let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
-    let key = KeyId::of_certificate(leaf).ok_or(IdentityError::NoCertificate)?;
-    // One whose end cannot be read has none that we could rely on.
-    let expired = certificate::validity(leaf).is_none_or(|validity| now() > UnixMillis(validity.not_after.0 + 999));
-    Ok(Peered { device, key, expired })
+fn identity(connection: &Connection, shared: &Shared) -> Result<Peered, IdentityError> {
+    let shown = connection.peer_identity().ok_or(IdentityError::NoCertificate)?;
+    let chain = shown.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| IdentityError::NoCertificate)?;
+    identify(&chain, &shared.trust_domain)
 }

@@ -12,22 +12,27 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::access::{self, AccessError};
 use super::authority::{self, AuthorityError};
 use super::clock::now;
 use super::credentials::{Credentials, CredentialsError};
-use super::quic::{self, BindError, Renewal, Shared};
+use super::door::{self, Room, Shared};
+use super::quic::{self, BindError, Renewal};
 use super::random::random;
 use super::restore::refuse_unfinished;
 use super::stopwatch::TimedCore;
 use super::systemd;
+use super::{tcp, web};
+use crate::access::Gate;
 use crate::api::{Api, router};
 use crate::baseline::Tolerances;
-use crate::config::Config;
+use crate::config::{Config, Http, HttpTls};
 use crate::configurator::Configurator;
 use crate::decision::{Core, Settings};
 use crate::identity::authority::{Authority, SERVER_LIFETIME};
-use crate::ingest::Connections;
+use crate::ingest::{Connections, Rate};
 use crate::metrics::{Metrics, MetricsError};
 use crate::registrar::{Registrar, Sources};
 use crate::store::StoreError;
@@ -48,6 +53,9 @@ pub struct Addresses {
     pub quic: SocketAddr,
     /// For people and programs, TCP.
     pub http: SocketAddr,
+    /// For agents whose site blocks UDP, TCP; absent where that is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -85,6 +93,15 @@ pub enum ServeError {
     /// The store.
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    /// The list of access tokens.
+    #[error("access tokens: {0}")]
+    Access(#[from] AccessError),
+    /// There is no authority of our own to issue a certificate.
+    #[error(
+        "http.tls = \"own\": certificates come from the authority in identity/ca.pem here, so that for HTTP has to come from there too: \
+         set http.tls = \"files\""
+    )]
+    NoAuthority,
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -128,25 +145,37 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let store = EmbeddedStore::open(config.data_dir())?;
     // Only now is it certain that no other aggregator runs on this folder, and what it says is left over.
     drop(std::fs::remove_file(&announcement));
-    let Identity { credentials, authority, renewal } = identity(config, given)?;
+    let Identity { credentials, authority, renewal, tls } = identity(config, given)?;
+    let certificate = web_certificate(config.http(), authority.as_ref(), config.data_dir())?;
+    let gate = gate(config)?;
     let reader = Arc::new(store.reader());
     let settings = core_settings(config);
     let metrics = Arc::new(Metrics::new(config.q())?);
     let timed = Arc::clone(&metrics);
     let fresh = move || TimedCore::new(Core::new(settings), Arc::clone(&timed));
     let (writer, writer_thread) = Writer::start(store, fresh, now, writer::Settings::default())?;
-    let connections = Arc::new(Connections::default());
+    let quota = config.quota();
+    let rate = Rate { records_per_second: quota.records_per_second, bytes_per_second: quota.bytes_per_second };
+    let connections = Arc::new(Connections::new(rate));
 
-    let listen = config.quic_listen();
-    let endpoint = quic::bind(listen, &credentials).map_err(|error| match error {
+    let listen = config.quic().listen;
+    let endpoint = quic::bind(config.quic(), &credentials).map_err(|error| match error {
         BindError::Credentials(error) => ServeError::Credentials(error),
         BindError::Socket(source) => ServeError::Listen { key: "quic.listen", address: listen, source },
     })?;
-    let http_error = |source| ServeError::Listen { key: "http.listen", address: config.http_listen(), source };
-    let listener = TcpListener::bind(config.http_listen()).await.map_err(http_error)?;
+    let http_error = |source| ServeError::Listen { key: "http.listen", address: config.http().listen, source };
+    let listener = TcpListener::bind(config.http().listen).await.map_err(http_error)?;
+    let tcp_listener = match config.tcp_listen() {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.map_err(|source| ServeError::Listen { key: "tcp.listen", address, source })?)
+        }
+        None => None,
+    };
     let addresses = Addresses {
         quic: endpoint.local_addr().map_err(ServeError::System)?,
         http: listener.local_addr().map_err(http_error)?,
+        tcp: tcp_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(ServeError::System)?,
     };
 
     let sources = Sources { clock: now, random };
@@ -166,31 +195,47 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         registrar: Arc::clone(&registrar),
         configurator: Arc::clone(&configurator),
         trust_domain: config.trust_domain().to_owned(),
-        enrolments: quic::enrolments(),
+        enrolments: door::enrolments(),
+        room: Room::new(config.quic()),
     });
-    let mut ingest = tokio::spawn(quic::accept(endpoint, shared, renewal, stopped.clone()));
+    let by_tcp = tcp_listener.map(|listener| tcp::accept(listener, tls, Arc::clone(&shared), stopped.clone()));
+    let by_quic = quic::accept(endpoint, shared, renewal, stopped.clone());
+    let mut ingest = tokio::spawn(async move {
+        match by_tcp {
+            Some(by_tcp) => drop(tokio::join!(by_quic, by_tcp)),
+            None => by_quic.await,
+        }
+    });
     let desk = Arc::clone(&registrar);
-    let wishes = Arc::clone(&configurator);
-    let api =
-        Api::new(reader, writer.progress(), metrics, connections, desk, wishes, stopped.clone(), config.max_cameras());
-    let api = Arc::new(api);
-    let mut http_stop = stopped.clone();
-    let mut http = tokio::spawn(async move {
-        axum::serve(listener, router(api))
-            .with_graceful_shutdown(async move { drop(http_stop.wait_for(|&stop| stop).await) })
-            .await
-    });
+    let (progress, shown, wishes) = (writer.progress(), Arc::clone(&metrics), Arc::clone(&configurator));
+    let api = Api::new(reader, progress, shown, connections, desk, wishes, stopped.clone(), config.max_cameras());
+    let api = api.behind(gate.clone());
+    let mut upkeep = JoinSet::new();
+    if let Some(gate) = gate {
+        upkeep.spawn(access::watch(gate, config.data_dir().to_owned()));
+    }
+    let http_tls = match certificate {
+        Some(certificate) => {
+            let (sender, current) = watch::channel(certificate.config()?);
+            upkeep.spawn(web::renew(certificate, sender));
+            Some(current)
+        }
+        None => None,
+    };
+    let scheme = if http_tls.is_some() { "https" } else { "http" };
+    let mut http = tokio::spawn(web::serve(listener, http_tls, router(Arc::new(api)), metrics, stopped.clone()));
     let watchdog = tokio::spawn(systemd::feed_watchdog(writer.clone()));
     let retention = tokio::spawn(forget(writer.clone(), config.retention()));
     let log = tokio::spawn(super::alerts::log(writer.events().map_err(|_| ServeError::Ended("the writer"))?));
     announce(&announcement, addresses)?;
-    tracing::info!(quic = %addresses.quic, http = %addresses.http, "ready");
-    systemd::ready(&format!("agents on {}, http://{}", addresses.quic, addresses.http));
+    let tcp = addresses.tcp.map_or_else(|| "off".to_owned(), |tcp| tcp.to_string());
+    tracing::info!(quic = %addresses.quic, tcp, http = %addresses.http, scheme, "ready");
+    systemd::ready(&format!("agents on {}, {scheme}://{}", addresses.quic, addresses.http));
 
     let failure = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        _ = &mut ingest => Some("the QUIC endpoint"),
+        _ = &mut ingest => Some("the endpoint for agents"),
         _ = &mut http => Some("the HTTP server"),
         () = end_of(writer.progress()) => Some("the writer"),
     };
@@ -198,6 +243,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     systemd::stopping();
     drop(std::fs::remove_file(&announcement));
     stop.send_replace(true);
+    upkeep.abort_all();
     watchdog.abort();
     retention.abort();
     log.abort();
@@ -237,23 +283,60 @@ struct Identity {
     /// Ours, where there is one.
     authority: Option<Arc<Authority>>,
     renewal: Option<Renewal>,
+    /// What connections over TCP are met with.
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
 }
 
 /// What was given, or else what our own authority certifies.
 fn identity(config: &Config, given: Option<Credentials>) -> Result<Identity, ServeError> {
     if let Some(credentials) = given {
         tracing::info!(folder = %config.identity_dir().display(), "certificates come from the authority that was given");
-        return Ok(Identity { credentials, authority: None, renewal: None });
+        let (_, tls) = watch::channel(Arc::new(credentials.tls_config()?));
+        return Ok(Identity { credentials, authority: None, renewal: None, tls });
     }
     let opened = authority::open(config.data_dir(), config.trust_domain(), now(), random)?;
     let (authority, key, folder) = (Arc::new(opened.authority), opened.server_key, opened.folder);
     let issuer = Arc::clone(&authority);
-    let credentials = Box::new(move || {
+    let issue = Box::new(move || {
         let no_random = || CredentialsError::Tls { path: folder.clone(), detail: AuthorityError::Random.to_string() };
         Credentials::own(&folder, &issuer, &key, now(), random().ok_or_else(no_random)?)
     });
-    let renewal = Renewal { interval: SERVER_LIFETIME * 2 / 3, credentials };
-    Ok(Identity { credentials: (renewal.credentials)()?, authority: Some(authority), renewal: Some(renewal) })
+    let credentials = issue()?;
+    let (sender, tls) = watch::channel(Arc::new(credentials.tls_config()?));
+    let renewal = Renewal { interval: SERVER_LIFETIME * 2 / 3, credentials: issue, limits: config.quic(), tls: sender };
+    Ok(Identity { credentials, authority: Some(authority), renewal: Some(renewal), tls })
+}
+
+/// Where the certificate for HTTP comes from; `None` without TLS.
+fn web_certificate(
+    http: &Http,
+    authority: Option<&Arc<Authority>>,
+    data_dir: &Path,
+) -> Result<Option<web::Certificate>, ServeError> {
+    Ok(match &http.tls {
+        HttpTls::Off => None,
+        HttpTls::Own { names } => {
+            let authority = Arc::clone(authority.ok_or(ServeError::NoAuthority)?);
+            Some(web::Certificate::Own { authority, names: names.clone(), folder: data_dir.join("authority") })
+        }
+        HttpTls::Files { certificate, key } => {
+            Some(web::Certificate::Files { certificate: certificate.clone(), key: key.clone() })
+        }
+    })
+}
+
+/// Who may ask over HTTP; `None` where everybody on this machine may.
+fn gate(config: &Config) -> Result<Option<Arc<Gate>>, ServeError> {
+    if !config.http().tokens {
+        return Ok(None);
+    }
+    let tokens = access::read(config.data_dir())?;
+    if tokens.entries().is_empty() {
+        tracing::warn!(
+            "there is no access token yet, so nobody can ask over HTTP: driftglass-aggregator access-token create --name NAME --role admin"
+        );
+    }
+    Ok(Some(Arc::new(Gate::new(tokens, now, random))))
 }
 
 fn core_settings(config: &Config) -> Settings {

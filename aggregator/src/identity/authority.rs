@@ -137,13 +137,42 @@ impl Authority {
     ) -> Result<Vec<CertificateDer<'static>>, rcgen::Error> {
         let mut uri = String::new();
         write_aggregator(&self.trust_domain, &mut uri).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+        let mut names = vec![SanType::URI(uri.try_into()?)];
+        names.extend(this_machine()?);
+        self.server_chain(key, names, term, serial)
+    }
+
+    /// Certifies a key for HTTP under these DNS names and addresses, and those of the machine itself; returns the chain to show. It does
+    /// not bear the name by which devices know their aggregator.
+    ///
+    /// # Errors
+    /// Where a name is none, or the library cannot sign.
+    pub fn certify_web(
+        &self,
+        key: &KeyPair,
+        names: &[String],
+        term: Term,
+        serial: Serial,
+    ) -> Result<Vec<CertificateDer<'static>>, rcgen::Error> {
+        let mut all = Vec::from(this_machine()?);
+        for name in names {
+            all.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(name.as_str().try_into()?),
+            });
+        }
+        self.server_chain(key, all, term, serial)
+    }
+
+    fn server_chain(
+        &self,
+        key: &KeyPair,
+        names: Vec<SanType>,
+        term: Term,
+        serial: Serial,
+    ) -> Result<Vec<CertificateDer<'static>>, rcgen::Error> {
         let mut params = leaf(term, serial, ExtendedKeyUsagePurpose::ServerAuth);
-        params.subject_alt_names = vec![
-            SanType::URI(uri.try_into()?),
-            SanType::DnsName("localhost".try_into()?),
-            SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
-            SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()),
-        ];
+        params.subject_alt_names = names;
         let mut chain = vec![params.signed_by(key, &self.issuer)?.into(), self.certificate.clone()];
         chain.extend(self.older.iter().filter_map(|older| older.cross.clone()));
         Ok(chain)
@@ -159,6 +188,14 @@ impl Authority {
         params.serial_number = Some(number(serial));
         params.signed_by(key, &self.issuer)
     }
+}
+
+fn this_machine() -> Result<[SanType; 3], rcgen::Error> {
+    Ok([
+        SanType::DnsName("localhost".try_into()?),
+        SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
+        SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()),
+    ])
 }
 
 /// A new authority's own certificate.

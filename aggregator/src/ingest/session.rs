@@ -12,6 +12,7 @@ use driftglass_protocol::wire::{Body, FrameError, Mark, Record};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::splitter::{FrameSplitter, Located};
 use super::{IN_FLIGHT, Rejection};
@@ -20,6 +21,8 @@ use crate::store::{Greeting, Standing};
 
 /// How long a new connection may take to greet.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// How long a frame may take from its first byte to its last: the longest one at a kilobyte a second.
+const FRAME_LIMIT: Duration = Duration::from_secs(64);
 /// How long an answer may take to leave; a peer that does not read loses its connection.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a session that is told to stop waits for what it has handed to the ledger.
@@ -58,6 +61,8 @@ pub trait Observer: Sync {
     fn accepted(&self, lag_s: Option<f64>);
     /// A record had been counted before.
     fn duplicate(&self);
+    /// The session waits, because the device has sent more than it may.
+    fn throttled(&self);
 }
 
 /// Who speaks, and what the session needs of its surroundings.
@@ -71,6 +76,18 @@ pub struct Peer<'a, L, O> {
     pub observer: &'a O,
     /// The aggregator's clock.
     pub clock: fn() -> UnixMillis,
+}
+
+/// The connection's place among those of its device.
+pub trait Place: Send {
+    /// Turns to `Some` when the session should end early; dropping its sender means nothing.
+    fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>>;
+
+    /// The greeting has been accepted: from now on this is the device's connection, and an older one is not.
+    fn accepted(&mut self);
+
+    /// Notes a record of so many bytes; returns how long to wait before the next is taken.
+    fn spend(&mut self, bytes: usize) -> Duration;
 }
 
 /// Why a session is to stop.
@@ -114,60 +131,65 @@ struct Pending<T> {
     window_end: Option<UnixMillis>,
 }
 
-/// Runs a session to its end. `stop` turns to `Some` when it should end early; dropping its sender means nothing.
-pub async fn serve<R, W, L, O>(
-    peer: &Peer<'_, L, O>,
-    reader: &mut R,
-    writer: &mut W,
-    stop: &mut watch::Receiver<Option<Stop>>,
-) -> Ended
+/// Runs a session to its end.
+pub async fn serve<R, W, L, O, P>(peer: &Peer<'_, L, O>, reader: &mut R, writer: &mut W, place: &mut P) -> Ended
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
     L: Ledger,
     O: Observer,
+    P: Place,
 {
     let mut session = Session {
         peer,
         writer,
+        place,
         receiver: Receiver::new(peer.device.clone()),
         greeted: false,
+        resume_at: None,
         mark: Mark::default(),
         pending: VecDeque::new(),
     };
-    match session.run(reader, stop).await {
+    match session.run(reader).await {
         Ok(ended) | Err(ended) => ended,
     }
 }
 
-struct Session<'a, W, L: Ledger, O> {
+struct Session<'a, W, L: Ledger, O, P> {
     peer: &'a Peer<'a, L, O>,
     writer: &'a mut W,
+    place: &'a mut P,
     receiver: Receiver,
     greeted: bool,
+    /// Nothing is taken before this: the device has sent more than it may.
+    resume_at: Option<Instant>,
     mark: Mark,
     pending: VecDeque<Pending<L::Ticket>>,
 }
 
-impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> {
-    async fn run<R: AsyncRead + Unpin + Send>(
-        &mut self,
-        reader: &mut R,
-        stop: &mut watch::Receiver<Option<Stop>>,
-    ) -> Result<Ended, Ended> {
+impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_, W, L, O, P> {
+    async fn run<R: AsyncRead + Unpin + Send>(&mut self, reader: &mut R) -> Result<Ended, Ended> {
         let mut splitter = FrameSplitter::new();
         let greeting_limit = tokio::time::sleep(GREETING_LIMIT);
-        tokio::pin!(greeting_limit);
+        let frame_limit = tokio::time::sleep(FRAME_LIMIT);
+        tokio::pin!(greeting_limit, frame_limit);
         let mut open = true;
+        // Where the frame stands that has begun to arrive.
+        let mut begun = None;
         loop {
-            while self.pending.len() < IN_FLIGHT {
+            while self.pending.len() < IN_FLIGHT && self.resume_at.is_none() {
                 match self.take(&mut splitter).await {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err((reason, ended)) => return Err(self.refuse(reason, ended).await),
                 }
             }
-            let room = self.pending.len() < IN_FLIGHT;
+            let room = self.pending.len() < IN_FLIGHT && self.resume_at.is_none();
+            let begins = (room && splitter.has_begun()).then(|| splitter.offset());
+            if begins.is_some() && begins != begun {
+                frame_limit.as_mut().reset(Instant::now() + FRAME_LIMIT);
+            }
+            begun = begins;
             if !open && room && self.pending.is_empty() {
                 return match splitter.finish() {
                     Ok(()) => Ok(Ended::Finished),
@@ -176,15 +198,21 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
             }
             tokio::select! {
                 biased;
-                Some(reason) = told_to_stop(stop) => return Err(self.stop(reason).await),
+                Some(reason) = told_to_stop(self.place.stop()) => return Err(self.stop(reason).await),
                 outcomes = next_outcomes(&mut self.pending), if !self.pending.is_empty() => {
                     self.settle(outcomes).await?;
                 }
                 () = &mut greeting_limit, if !self.greeted => {
                     let detail = format!("no greeting within {} s", GREETING_LIMIT.as_secs());
-                    let ended = Ended::Rejected { reason: Rejection::Protocol, offset: splitter.offset(), detail };
+                    let ended = Ended::Rejected { reason: Rejection::Slow, offset: splitter.offset(), detail };
                     return Err(self.refuse(RefuseReason::Protocol, ended).await);
                 }
+                () = &mut frame_limit, if begun.is_some() => {
+                    let detail = format!("a frame did not arrive within {} s", FRAME_LIMIT.as_secs());
+                    let ended = Ended::Rejected { reason: Rejection::Slow, offset: splitter.offset(), detail };
+                    return Err(self.refuse(RefuseReason::Protocol, ended).await);
+                }
+                () = until(self.resume_at), if self.resume_at.is_some() => self.resume_at = None,
                 read = reader.read(splitter.spare()), if open && room => match read {
                     Ok(0) => open = false,
                     Ok(count) => splitter.advance(count),
@@ -217,6 +245,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
                     return Err(rejected(reason, detail));
                 }
                 self.greeted = true;
+                self.place.accepted();
                 let in_flight = u16::try_from(IN_FLIGHT).unwrap_or(u16::MAX);
                 let welcome = Welcome { mark: self.mark, clock: (self.peer.clock)(), in_flight };
                 self.send(|out| welcome.write(out)).await.map_err(|ended| (RefuseReason::Protocol, ended))?;
@@ -229,6 +258,11 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer> Session<'_, W, L, O> 
                 let submitted = self.peer.ledger.submit(&self.peer.device, bytes.to_vec()).await;
                 let ticket = submitted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
                 self.pending.push_back(Pending { ticket, offset, window_end });
+                let wait = self.place.spend(bytes.len());
+                if !wait.is_zero() {
+                    self.peer.observer.throttled();
+                    self.resume_at = Some(Instant::now() + wait);
+                }
             }
             Err(refuse) => {
                 let detail = match refuse {
@@ -345,6 +379,14 @@ pub const fn refusal(greeting: Greeting, epoch: u32) -> Option<RefuseReason> {
 /// `None` where nobody can ask for a stop any more.
 async fn told_to_stop(stop: &mut watch::Receiver<Option<Stop>>) -> Option<Stop> {
     stop.wait_for(Option::is_some).await.ok().and_then(|reason| *reason)
+}
+
+/// Waits for an instant, or for ever where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 type Settled = (Result<Outcome, LedgerError>, Option<UnixMillis>);

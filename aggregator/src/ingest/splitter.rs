@@ -69,6 +69,12 @@ impl FrameSplitter {
         self.offset
     }
 
+    /// Whether there are bytes of a frame that has not been taken.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.end > self.start
+    }
+
     /// Whether the stream may end here: no frame has been begun.
     ///
     /// # Errors

@@ -134,8 +134,8 @@ fn a_configuration_is_tried_proven_refused_rolled_back_and_declined() {
             6
         );
         becomes(&aggregator, 6, 6, "on-trial");
-        let started = starts(&agent);
-        for started in started + 1..=started + 4 {
+        let before = starts(&agent);
+        for started in before + 1..=before + 4 {
             agent.process.kill();
             agent.restart();
             until("another start", PATIENCE, || {

@@ -12,13 +12,19 @@ mod counting;
 #[cfg(test)]
 mod deployment;
 #[cfg(test)]
+mod fallback;
+#[cfg(test)]
 mod folders;
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod guidance;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod identity;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]

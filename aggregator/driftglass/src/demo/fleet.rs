@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::client::ServerArguments;
 use crate::exit::Failure;
 use crate::fleet::create_token;
 
@@ -250,9 +251,12 @@ impl Fleet {
         config: &str,
     ) -> Result<(), FleetError> {
         let refused = |why: String| FleetError::Enrolment { device: Box::new(device.clone()), why };
-        let token = create_token(&self.url(), device, TOKEN_LIFETIME).map_err(|failure| match failure {
-            Failure::Job(why) | Failure::Usage(why) => refused(why),
-        })?;
+        let token =
+            create_token(&ServerArguments::local(&self.url()), device, TOKEN_LIFETIME).map_err(
+                |failure| match failure {
+                    Failure::Job(why) | Failure::Usage(why) => refused(why),
+                },
+            )?;
         let config_path = write_config(root, name, config)?;
         let output = Command::new(program)
             .args(["enroll", "--config"])

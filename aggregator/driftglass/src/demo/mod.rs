@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use driftglass_agent::fault::{Injector, Kind, Severity};
 
-use crate::client::{Alert, Camera, Client};
+use crate::client::{Alert, Camera, Client, ServerArguments};
 use crate::exit::{Failure, Outcome};
 use cameras::{CameraRig, Footage};
 use fleet::{CAMERAS, Fleet};
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<Outcome, Failure> {
     if !arguments.no_browser {
         open_browser(&fleet.url());
     }
-    let client = Client::new(&fleet.url());
+    let client = Client::new(&ServerArguments::local(&fleet.url()))?;
     let mut show = Show { arguments, rig, client, screen, fleet, interrupted, started: now(), phase: Phase::Learning };
     let told = show.play();
     show.screen.stage("stopping");

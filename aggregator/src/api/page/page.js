@@ -55,6 +55,7 @@ function cameraRow(camera) {
 
 async function list(path) {
   const response = await fetch(path);
+  if (response.status === 401) location.assign("/login");
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
   return response.json();
 }
@@ -73,4 +74,19 @@ async function refresh() {
   setTimeout(refresh, INTERVAL_MS);
 }
 
+async function showWhoIsSignedIn() {
+  const response = await fetch("/api/v1/session");
+  if (!response.ok) return;
+  const { name, role } = await response.json();
+  if (name === null) return;
+  document.getElementById("who").textContent = `${name} (${role})`;
+  const button = document.getElementById("sign-out");
+  button.addEventListener("click", async () => {
+    await fetch("/api/v1/session", { method: "DELETE" });
+    location.assign("/login");
+  });
+  document.getElementById("account").hidden = false;
+}
+
+showWhoIsSignedIn();
 refresh();

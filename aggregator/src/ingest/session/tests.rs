@@ -1,6 +1,7 @@
 //! Whole sessions over a pair of pipes, with a ledger that commits when the test says so.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use driftglass_protocol::id::Name;
 use driftglass_protocol::summary::{Quality, Summary, Window};
@@ -10,6 +11,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::ingest::{Meter, Rate};
 
 /// Answers of the ledger that the test has not given yet, in order of submission.
 #[derive(Default)]
@@ -50,16 +52,48 @@ impl HeldLedger {
     }
 }
 
+/// What a session tells and takes.
 #[derive(Default)]
-struct Counts(Mutex<(u64, u64)>);
+struct Counts {
+    /// Records accepted and repeated.
+    records: Mutex<(u64, u64)>,
+    places: AtomicU64,
+    spent: Mutex<Meter>,
+    throttled: AtomicU64,
+}
+
+struct Seat<'a> {
+    stop: watch::Receiver<Option<Stop>>,
+    counts: &'a Counts,
+    begin: Instant,
+}
+
+impl Place for Seat<'_> {
+    fn stop(&mut self) -> &mut watch::Receiver<Option<Stop>> {
+        &mut self.stop
+    }
+    fn accepted(&mut self) {
+        self.counts.places.fetch_add(1, Ordering::Relaxed);
+    }
+    fn spend(&mut self, bytes: usize) -> Duration {
+        let now = Instant::now().duration_since(self.begin);
+        self.counts.spent.lock().expect("unpoisoned").spend(RATE, bytes, now)
+    }
+}
+
+/// Far beyond what the other tests send.
+const RATE: Rate = Rate { records_per_second: 10, bytes_per_second: 1_000_000 };
 
 impl Observer for Counts {
     fn accepted(&self, lag_s: Option<f64>) {
         assert_eq!(lag_s, Some(5.0), "the clock says 65 s, the window ended at 60 s");
-        self.0.lock().expect("unpoisoned").0 += 1;
+        self.records.lock().expect("unpoisoned").0 += 1;
     }
     fn duplicate(&self) {
-        self.0.lock().expect("unpoisoned").1 += 1;
+        self.records.lock().expect("unpoisoned").1 += 1;
+    }
+    fn throttled(&self) {
+        self.throttled.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -146,10 +180,11 @@ where
     let counts = Counts::default();
     let peer = Peer { device: device("a"), ledger, observer: &counts, clock: || UnixMillis(65_000) };
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (stop, mut stopped) = watch::channel(None);
+    let (stop, stopped) = watch::channel(None);
+    let mut place = Seat { stop: stopped, counts: &counts, begin: Instant::now() };
     let session = async {
         let (mut reader, mut writer) = tokio::io::split(near);
-        serve(&peer, &mut reader, &mut writer, &mut stopped).await
+        serve(&peer, &mut reader, &mut writer, &mut place).await
     };
     let agent = Agent { stream: far, buffer: Vec::new() };
     let (ended, ()) = tokio::join!(session, script(agent, stop));
@@ -181,7 +216,7 @@ async fn records_are_handed_in_without_waiting_and_acknowledged_once_for_all_tha
     })
     .await;
     assert_eq!(ended, Ended::Finished);
-    assert_eq!(*counts.0.lock().expect("unpoisoned"), (2, 1));
+    assert_eq!((*counts.records.lock().expect("unpoisoned"), counts.places.load(Ordering::Relaxed)), ((2, 1), 1));
 }
 
 #[tokio::test]
@@ -316,12 +351,73 @@ async fn a_stream_that_ends_inside_a_frame_is_a_lost_connection() {
 async fn of_two_instances_in_one_epoch_the_later_is_refused_with_the_reason_that_says_what_to_do() {
     for (standing, reason) in [(Standing::Cloned, RefuseReason::Cloned), (Standing::Spent, RefuseReason::StaleEpoch)] {
         let ledger = HeldLedger { mark: at(3), standing, ..HeldLedger::default() };
-        let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+        let (ended, counts) = with_session(&ledger, |mut agent, _stop| async move {
             agent.say(&[hello("a", 1), record(4)].concat()).await;
             assert_eq!(agent.hear().await, Heard::Refuse(reason, at(3)));
         })
         .await;
         assert!(matches!(ended, Ended::Rejected { .. }), "{ended:?}");
+        assert_eq!(counts.places.load(Ordering::Relaxed), 0, "it does not take the place of the other one");
         assert_eq!(ledger.held(), 0, "the record is not looked at");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_sends_more_than_it_may_is_slowed_down_and_loses_nothing() {
+    let ledger = HeldLedger::default();
+    let (ended, counts) = with_session(&ledger, |mut agent, _stop| {
+        let ledger = &ledger;
+        async move {
+            let begin = Instant::now();
+            agent.say(&hello("a", 1)).await;
+            agent.hear().await;
+            let stream: Vec<u8> = (1..=200).flat_map(record).collect();
+            let answer = async {
+                for sequence in 1..=200 {
+                    while ledger.held() == 0 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    ledger.answer(Outcome::Accepted(at(sequence)));
+                }
+            };
+            let send = async {
+                let (mut reader, mut writer) = tokio::io::split(&mut agent.stream);
+                let mut sink = Vec::new();
+                let write = async {
+                    writer.write_all(&stream).await.expect("the session reads in the end");
+                    writer.shutdown().await.expect("closes");
+                };
+                tokio::join!(write, async { reader.read_to_end(&mut sink).await.expect("a pipe") });
+            };
+            tokio::join!(answer, send);
+            let took = begin.elapsed();
+            assert!(
+                (Duration::from_secs(9)..Duration::from_secs(12)).contains(&took),
+                "a hundred at once, a hundred at ten a second: {took:?}"
+            );
+        }
+    })
+    .await;
+    assert_eq!(ended, Ended::Finished);
+    assert_eq!(counts.records.lock().expect("unpoisoned").0, 200);
+    assert!(counts.throttled.load(Ordering::Relaxed) >= 90);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_trickles_in_ends_the_session_and_silence_between_frames_does_not() {
+    let ledger = HeldLedger::default();
+    let (ended, _) = with_session(&ledger, |mut agent, _stop| async move {
+        agent.say(&hello("a", 1)).await;
+        agent.hear().await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        for byte in record(1).iter().take(40) {
+            if agent.stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(agent.hear().await, Heard::Refuse(RefuseReason::Protocol, Mark::default()));
+    })
+    .await;
+    assert!(matches!(ended, Ended::Rejected { reason: Rejection::Slow, .. }), "{ended:?}");
 }

@@ -69,11 +69,7 @@ pub(crate) async fn connect(
     authority: &Authority,
     identity: Option<&Identity>,
 ) -> Result<Connected, quinn::ConnectionError> {
-    let shown = identity.map(|Identity { certificate, key }| Shown {
-        chain: vec![certificate.der().clone()],
-        key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-    });
-    connect_with(address, authority.der(), shown).await
+    connect_with(address, authority.der(), identity.map(Shown::of)).await
 }
 
 /// What a peer shows of itself.
@@ -83,13 +79,33 @@ pub(crate) struct Shown {
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
+impl Shown {
+    pub(crate) fn of(identity: &Identity) -> Self {
+        let Identity { certificate, key } = identity;
+        Self {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+        }
+    }
+}
+
 /// The same with certificates that come from elsewhere.
 pub(crate) async fn connect_with(
     address: SocketAddr,
     authority: CertificateDer<'static>,
     shown: Option<Shown>,
 ) -> Result<Connected, quinn::ConnectionError> {
-    connect_for(address, authority, shown, b"driftglass/1").await
+    connect_for(Ipv4Addr::LOCALHOST, address, authority, shown, b"driftglass/1").await
+}
+
+/// The same from another address of this machine.
+pub(crate) async fn connect_from(
+    from: Ipv4Addr,
+    address: SocketAddr,
+    authority: &Authority,
+    identity: &Identity,
+) -> Result<Connected, quinn::ConnectionError> {
+    connect_for(from, address, authority.der(), Some(Shown::of(identity)), b"driftglass/1").await
 }
 
 /// Asks for a certificate for `key`, over a connection that is good for nothing else. What was denied, or `None`.
@@ -99,7 +115,8 @@ pub(crate) async fn renew(
     shown: Option<Shown>,
     key: &KeyPair,
 ) -> Option<DenyReason> {
-    let connected = connect_for(address, authority, shown, ENROLMENT_ALPN).await.expect("a good chain");
+    let connected =
+        connect_for(Ipv4Addr::LOCALHOST, address, authority, shown, ENROLMENT_ALPN).await.expect("a good chain");
     let request = CertificateParams::default().serialize_request(key).expect("signed");
     let frame = written(|out| Renew { request: request.der() }.write(out));
     let (mut send, mut receive) = connected.connection.open_bi().await.expect("a stream");
@@ -111,11 +128,26 @@ pub(crate) async fn renew(
 }
 
 async fn connect_for(
+    from: Ipv4Addr,
     address: SocketAddr,
     authority: CertificateDer<'static>,
     shown: Option<Shown>,
     protocol: &[u8],
 ) -> Result<Connected, quinn::ConnectionError> {
+    let tls = client_tls(authority, shown, protocol);
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS for QUIC")));
+    let endpoint = quinn::Endpoint::client((from, 0).into()).expect("a socket");
+    let connecting = endpoint.connect_with(config, address, "127.0.0.1").expect("begun");
+    let connection = timeout(LIMIT, connecting).await.expect("in time")?;
+    Ok(Connected { connection, _endpoint: endpoint })
+}
+
+/// A device's side of TLS.
+pub(crate) fn client_tls(
+    authority: CertificateDer<'static>,
+    shown: Option<Shown>,
+    protocol: &[u8],
+) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority).expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -128,11 +160,7 @@ async fn connect_for(
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![protocol.to_vec()];
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).expect("TLS for QUIC")));
-    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
-    let connecting = endpoint.connect_with(config, address, "127.0.0.1").expect("begun");
-    let connection = timeout(LIMIT, connecting).await.expect("in time")?;
-    Ok(Connected { connection, _endpoint: endpoint })
+    tls
 }
 
 /// A connection on which nothing has been said.

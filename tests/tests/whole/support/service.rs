@@ -61,11 +61,16 @@ pub(crate) struct Aggregator {
 impl Aggregator {
     /// Starts one; `quic_port` 0 lets the system choose.
     pub(crate) fn start(root: &Path, authority: &Authority, quic_port: u16) -> Self {
+        Self::start_with(root, authority, quic_port, "", "")
+    }
+
+    /// The same with more settings for QUIC, and with more sections.
+    pub(crate) fn start_with(root: &Path, authority: &Authority, quic_port: u16, quic: &str, sections: &str) -> Self {
         let data = root.join("aggregator");
         authority.install(&authority.server(), &data);
         let config = format!(
-            "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [alerting]\nq = 0.05\nepoch = \"1h\"\n[baseline]\nlearning = \"30s\"\n"
+            "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n{quic}\n[http]\nlisten = \"127.0.0.1:0\"\n\
+             [alerting]\nq = 0.05\nepoch = \"1h\"\n[baseline]\nlearning = \"30s\"\n{sections}\n"
         );
         Self::configured(root, data, config, Vec::new())
     }
@@ -106,10 +111,15 @@ impl Aggregator {
 
     /// Starts one that is the fleet's authority itself; certificates of devices live for so long.
     pub(crate) fn issuing(root: &Path, certificate_lifetime: &str, quic_port: u16) -> Self {
+        Self::issuing_with(root, certificate_lifetime, quic_port, "")
+    }
+
+    /// The same with more sections.
+    pub(crate) fn issuing_with(root: &Path, certificate_lifetime: &str, quic_port: u16, sections: &str) -> Self {
         let data = root.join("aggregator");
         let config = format!(
             "data_dir = {data:?}\n[quic]\nlisten = \"127.0.0.1:{quic_port}\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [identity]\ncertificate_lifetime = \"{certificate_lifetime}\"\n"
+             [identity]\ncertificate_lifetime = \"{certificate_lifetime}\"\n{sections}\n"
         );
         Self::configured(root, data, config, Vec::new())
     }
@@ -117,6 +127,13 @@ impl Aggregator {
     /// Its data folder.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Where it listens for agents over TCP.
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        let bytes = fs::read(self.data.join("addresses.json")).expect("announced");
+        let addresses: Value = serde_json::from_slice(&bytes).expect("JSON");
+        addresses["tcp"].as_str().and_then(|text| text.parse().ok()).expect("it listens on TCP")
     }
 
     /// Where it is asked.
@@ -175,6 +192,11 @@ impl Aggregator {
         let text = get(&format!("http://{}/metrics", self.http)).expect("metrics");
         assert!(text.contains(&format!("driftglass_summaries_rejected_total{{reason=\"{reason}\"}}")), "{reason}");
         sample(&text, "driftglass_summaries_rejected_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// A counter without labels.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        sample(&get(&format!("{}/metrics", self.url())).expect("metrics"), name, "")
     }
 
     /// Rejections for all reasons.
@@ -268,6 +290,13 @@ impl Agent {
         let name = format!("agent-{site}");
         let process = Process::none(root, &name);
         Self { root: root.to_owned(), name, config, telemetry, within: Vec::new(), process }
+    }
+
+    /// With a way over TCP besides; QUIC is tried again after ten seconds.
+    pub(crate) fn falling_back(mut self, tcp: SocketAddr) -> Self {
+        let fallback = format!("fallback = \"{tcp}\"\nretry_quic = \"10s\"\n[window]");
+        self.config = self.config.replacen("[window]", &fallback, 1);
+        self
     }
 
     /// Enrols it with a token, as an operator would.
