@@ -14,7 +14,7 @@ fn bad_configuration_is_reported_at_once() {
             "driftglass-agent",
             "site = \"Store 12\"\ndevice = \"gw-01\"\nstate_dir = \"relative\"\ncolour = \"red\"\n\
              [aggregator]\naddress = \"nowhere\"\nport = 1\n[window]\nlength = \"10ms\"\n[telemetry]\nlisten = \"0.0.0.0:1\"\n\
-             [[camera]]\nname = \"a\"\nsource = { kind = \"inference\", url = \"http://u:secret@x\" }\n\
+             [[camera]]\nname = \"a\"\nsource = { kind = \"telepathy\", url = \"http://u:secret@x\" }\n\
              [[camera]]\nname = \"a\"\nsource = { kind = \"directory\", path = \"/x\", every = 2 }\n",
             vec![
                 "site = \"Store 12\"",
