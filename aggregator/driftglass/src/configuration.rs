@@ -19,7 +19,7 @@ use crate::fleet::{device_id, say};
 pub(crate) enum ConfigCommand {
     /// Have agents take settings over: those of one device, of a site, or of the whole fleet.
     ///
-    /// FILE is TOML with any of window.length, prediction.detectors, device_health.enabled, log.level, and [[camera]] with name (or "*")
+    /// FILE is TOML with any of window.length, prediction.detectors, device_health.enabled, log.level, and camera tables with name (or "*")
     /// and fps. It is all that the centre wishes: a setting it does not name is that of the device's own file. Of several wishes the
     /// narrowest counts, alone. Agents try it, and go back by themselves where nothing is delivered under it.
     Set(SetArguments),
