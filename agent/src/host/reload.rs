@@ -2,7 +2,7 @@
 //!
 //! A configuration is taken up as a whole or not at all: it is read and checked first, and one that is bad changes nothing. What can be
 //! followed is handed to the pipeline in one message, and each camera follows between two of its windows ([`crate::pipeline::Change`]);
-//! what cannot be followed is named in the log and counted until the next start. [`Follower::apply`] does not care where a
+//! what cannot be followed is named in the log and counted until the next start. `Follower::apply` does not care where a
 //! configuration came from.
 //!
 //! Must hold: a source begins when the pipeline takes its frames, and ends when it does so no more.
