@@ -17,8 +17,8 @@ server.set_service(port)
 
 def mount(path, launch):
     factory = GstRtspServer.RTSPMediaFactory()
+    # One media per client: with a shared one GStreamer 1.22 crashes or never answers where two clients begin at the same moment.
     factory.set_launch(launch)
-    factory.set_shared(True)
     if known:
         permissions = GstRtspServer.RTSPPermissions()
         permissions.add_permission_for_role("viewer", "media.factory.access", True)
