@@ -21,9 +21,9 @@ use driftglass_protocol::projection::{Projection, Standard};
 use driftglass_protocol::sketch::{Axis, Histogram};
 use driftglass_protocol::unit::Fixed;
 
-/// Seed of the first direction; the next ones count up. Of three million seeds it left the fewest pairs of the first 23 features, 2 of
-/// 253, that meet in no direction (two in thirteen on average); with those added since it leaves one in twelve.
-pub const SEED: u64 = 1_133_408;
+/// Seed of the first direction; the next ones count up. The first seed with which every two features of a picture meet in some
+/// direction; one pair in seven does not on average.
+pub const SEED: u64 = 39_555;
 /// How many directions are watched. With a third of the signs there, two given features meet in one direction of nine.
 pub const DIRECTIONS: usize = 16;
 
@@ -189,19 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn nine_pairs_of_features_in_ten_meet_in_some_direction() {
-        let (mut apart, mut pairs) = (Vec::new(), 0);
+    fn every_two_features_of_a_picture_meet_in_some_direction() {
+        let mut apart = Vec::new();
         let pictures = || CATALOGUE.iter().filter(|spec| spec.feature.subject() == Subject::Picture);
         for (index, first) in pictures().enumerate() {
             for second in pictures().skip(index + 1) {
                 let meets = |d: &Projection| d.sign(first.feature) != 0 && d.sign(second.feature) != 0;
-                pairs += 1;
                 if !directions().iter().any(meets) {
                     apart.push((first.name, second.name));
                 }
             }
         }
-        assert!(apart.len() * 10 <= pairs, "{} of {pairs}: {apart:?}", apart.len());
+        assert!(apart.is_empty(), "{apart:?}");
     }
 
     #[test]
