@@ -188,6 +188,7 @@ fn counted(frames: &[FeatureValues]) -> CountedWindow {
     CountedWindow {
         window: Window { start: UnixMillis(0), length: Millis(length), merged: 1 },
         quality: Quality { frames: length, ..Quality::default() },
+        model: None,
         histograms,
     }
 }

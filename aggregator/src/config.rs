@@ -19,6 +19,8 @@ use document::{Document, Entry, Value};
 pub use http::{Http, HttpTls};
 use thiserror::Error;
 
+use crate::decision::Dependence;
+
 /// Where the service looks for its file unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/driftglass/aggregator.toml";
 
@@ -58,6 +60,7 @@ pub struct Config {
     trust_domain: String,
     certificate_lifetime: Duration,
     q: f64,
+    dependence: Dependence,
     epoch: Duration,
     retention: Duration,
     learning: Duration,
@@ -113,6 +116,12 @@ impl Config {
         self.q
     }
 
+    /// Under which dependence between cameras the rate is promised.
+    #[must_use]
+    pub const fn dependence(&self) -> Dependence {
+        self.dependence
+    }
+
     /// The stretch of time over which the false discovery rate is promised.
     #[must_use]
     pub const fn epoch(&self) -> Duration {
@@ -158,6 +167,7 @@ impl Config {
         let certificate_lifetime = reader
             .take("identity.certificate_lifetime", "30d", |value| duration(value, Duration::from_secs(10), 90 * DAY));
         let q = reader.take("alerting.q", "0.05", rate);
+        let dependence = reader.take("alerting.dependence", "positive", dependence);
         let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
         reader.take("store.kind", "embedded", embedded);
         let retention = reader.take("store.retention", "30d", |value| duration(value, DAY, 3650 * DAY));
@@ -182,6 +192,7 @@ impl Config {
             trust_domain,
             certificate_lifetime,
             q,
+            dependence,
             epoch,
             retention,
             learning,
@@ -196,6 +207,7 @@ impl Config {
                 Some(trust_domain),
                 Some(certificate_lifetime),
                 Some(q),
+                Some(dependence),
                 Some(epoch),
                 Some(retention),
                 Some(learning),
@@ -209,6 +221,7 @@ impl Config {
                 trust_domain,
                 certificate_lifetime,
                 q,
+                dependence,
                 epoch,
                 retention,
                 learning,
@@ -273,6 +286,9 @@ pub struct Overrides {
     /// Target of the false discovery rate.
     #[arg(long, env = "DRIFTGLASS_ALERTING_Q", value_name = "Q")]
     pub alerting_q: Option<String>,
+    /// Under which dependence between cameras it holds: positive or arbitrary.
+    #[arg(long, env = "DRIFTGLASS_ALERTING_DEPENDENCE", value_name = "KIND")]
+    pub alerting_dependence: Option<String>,
     /// The stretch of time the target holds for.
     #[arg(long, env = "DRIFTGLASS_ALERTING_EPOCH", value_name = "DURATION")]
     pub alerting_epoch: Option<String>,
@@ -307,6 +323,7 @@ impl Overrides {
             "identity.trust_domain" => self.identity_trust_domain.as_deref(),
             "identity.certificate_lifetime" => self.identity_certificate_lifetime.as_deref(),
             "alerting.q" => self.alerting_q.as_deref(),
+            "alerting.dependence" => self.alerting_dependence.as_deref(),
             "alerting.epoch" => self.alerting_epoch.as_deref(),
             "store.retention" => self.store_retention.as_deref(),
             "baseline.learning" => self.baseline_learning.as_deref(),
@@ -555,6 +572,14 @@ fn short(duration: Duration) -> String {
     }
 }
 
+fn dependence(value: &Value) -> Result<Dependence, String> {
+    match text(value) {
+        Some("positive") => Ok(Dependence::Positive),
+        Some("arbitrary") => Ok(Dependence::Arbitrary),
+        _ => Err("allowed is \"positive\" or \"arbitrary\"".to_owned()),
+    }
+}
+
 fn embedded(value: &Value) -> Result<(), String> {
     match text(value) {
         Some("embedded") => Ok(()),
@@ -674,6 +699,7 @@ mod tests {
             identity_trust_domain: Some("acme".into()),
             identity_certificate_lifetime: Some("7d".into()),
             alerting_q: Some("0.25".into()),
+            alerting_dependence: Some("arbitrary".into()),
             alerting_epoch: Some("2d".into()),
             store_retention: Some("9d".into()),
             baseline_learning: Some("4d".into()),
@@ -697,6 +723,7 @@ mod tests {
             trust_domain: "acme".into(),
             certificate_lifetime: 7 * DAY,
             q: 0.25,
+            dependence: Dependence::Arbitrary,
             epoch: 2 * DAY,
             retention: 9 * DAY,
             learning: 4 * DAY,
@@ -725,6 +752,6 @@ mod tests {
             .collect();
         assert_eq!(parse(&uncommented.join("\n")), Ok(defaults));
         let settings = uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(settings, 22, "every setting is shown");
+        assert_eq!(settings, 23, "every setting is shown");
     }
 }

@@ -152,12 +152,8 @@ pub(crate) struct Camera {
 pub(crate) struct Alert {
     /// Its number.
     pub(crate) id: u64,
-    /// The site.
-    pub(crate) site: String,
-    /// The device there.
-    pub(crate) device: String,
-    /// The camera's name.
-    pub(crate) camera: String,
+    /// What it speaks of: a camera, a site, a model or the fleet.
+    pub(crate) subject: String,
     /// The fault.
     pub(crate) cause: String,
     /// How bad it is.
@@ -339,18 +335,11 @@ pub(crate) fn alerts(arguments: &AlertArguments) -> Result<Outcome, Failure> {
     print(
         arguments.list.format,
         items,
-        "  ID STATE       SEVERITY CAUSE          SINCE                    CAMERA",
+        "  ID STATE       SEVERITY CAUSE          SINCE                    WHAT",
         |alert: Alert| {
             format!(
-                "{:>4} {:<11} {:<8} {:<14} {:<24} {}/{}/{}",
-                alert.id,
-                alert.state,
-                alert.severity,
-                alert.cause,
-                alert.first_window,
-                alert.site,
-                alert.device,
-                alert.camera
+                "{:>4} {:<11} {:<8} {:<14} {:<24} {}",
+                alert.id, alert.state, alert.severity, alert.cause, alert.first_window, alert.subject
             )
         },
     )

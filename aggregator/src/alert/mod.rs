@@ -9,6 +9,7 @@ pub use cause::Cause;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;
+use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,17 @@ impl MovedFeature {
     }
 }
 
+/// What changed together, where an alert speaks of more than one camera.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Cameras that had changed when it was raised.
+    pub changed: u32,
+    /// Cameras of the group.
+    pub cameras: u32,
+    /// The model that watches them, where it is that what changed.
+    pub model: Option<Model>,
+}
+
 /// One line of an alert's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
@@ -93,10 +105,13 @@ pub struct HistoryEntry {
 pub struct Alert {
     /// Number within this aggregator, from 1.
     pub id: u64,
-    /// The camera.
+    /// The camera; of a group the one that changed most.
     pub camera: CameraId,
     /// What it speaks of.
     pub scope: Scope,
+    /// The group, where it is not a single camera.
+    #[serde(default)]
+    pub group: Option<Group>,
     /// The fault it looks like.
     pub cause: Cause,
     /// How bad it is.
@@ -111,4 +126,41 @@ pub struct Alert {
     pub features: Vec<MovedFeature>,
     /// Every change of state, oldest first.
     pub history: Vec<HistoryEntry>,
+}
+
+impl Alert {
+    /// What an operator should do first.
+    #[must_use]
+    pub const fn recommended_action(&self) -> &'static str {
+        match self.scope {
+            Scope::Camera => self.cause.recommended_action(),
+            Scope::Site => {
+                "Most cameras of this site changed at once: look for one cause (light, power, weather, network, a rebuilt room) before any camera."
+            }
+            Scope::Model => {
+                "Most cameras under this model version changed their answers: compare with the version before; roll back, or accept it as normal."
+            }
+            Scope::Fleet => {
+                "Most sites changed at once: look for what they share (a roll-out, settings, the network) before any site."
+            }
+        }
+    }
+
+    /// What it speaks of, for people: `store-2/gw-1/door`, `site store-2 (7 of 8 cameras)`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let cameras = self
+            .group
+            .as_ref()
+            .map_or_else(String::new, |group| format!(" ({} of {} cameras)", group.changed, group.cameras));
+        match self.scope {
+            Scope::Camera => self.camera.to_string(),
+            Scope::Site => format!("site {}{cameras}", self.camera.device.site),
+            Scope::Model => match self.group.as_ref().and_then(|group| group.model.as_ref()) {
+                Some(Model { name, version }) => format!("model {name} {version}{cameras}"),
+                None => format!("a model{cameras}"),
+            },
+            Scope::Fleet => format!("the fleet{cameras}"),
+        }
+    }
 }

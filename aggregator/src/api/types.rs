@@ -213,6 +213,12 @@ pub struct Model {
     pub version: String,
 }
 
+impl From<&driftglass_protocol::summary::Model> for Model {
+    fn from(model: &driftglass_protocol::summary::Model) -> Self {
+        Self { name: model.name.to_string(), version: model.version.to_string() }
+    }
+}
+
 /// A camera and its totals.
 #[derive(Debug, Serialize)]
 pub struct Camera {
@@ -271,7 +277,7 @@ impl Camera {
             skipped_total: camera.skipped_total,
             late_total: camera.late_total,
             last_window: camera.last_window.map(Window::from),
-            model: camera.model.map(|model| Model { name: model.name.to_string(), version: model.version.to_string() }),
+            model: camera.model.as_ref().map(Model::from),
             baseline_version: camera.baseline_version,
             open_alerts: camera.open_alerts,
         }
@@ -383,14 +389,18 @@ impl From<FeatureComparison> for Tests {
 pub struct AlertDetail {
     /// Its number.
     pub id: u64,
-    /// Its site.
-    pub site: String,
-    /// Its device.
-    pub device: String,
-    /// Its camera's name.
-    pub camera: String,
-    /// `site/device/camera`.
-    pub camera_id: String,
+    /// What it speaks of, for people.
+    pub subject: String,
+    /// Its site; null for a model or the fleet.
+    pub site: Option<String>,
+    /// Its device; null unless it speaks of a single camera.
+    pub device: Option<String>,
+    /// Its camera's name; null unless it speaks of a single camera.
+    pub camera: Option<String>,
+    /// `site/device/camera`; null unless it speaks of a single camera.
+    pub camera_id: Option<String>,
+    /// What changed together; null for a single camera.
+    pub group: Option<Group>,
     /// The fault it looks like.
     pub cause: Cause,
     /// How bad it is.
@@ -409,6 +419,17 @@ pub struct AlertDetail {
     pub recommended_action: &'static str,
     /// Every change of state, oldest first.
     pub history: Vec<HistoryEntry>,
+}
+
+/// Cameras that changed together.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// Cameras that had changed when the alert was raised.
+    pub changed: u32,
+    /// Cameras of the group.
+    pub cameras: u32,
+    /// The model that watches them, for an alert of scope `model`.
+    pub model: Option<Model>,
 }
 
 /// A feature that moved.
@@ -440,12 +461,19 @@ pub struct HistoryEntry {
 impl From<Alert> for AlertDetail {
     fn from(alert: Alert) -> Self {
         let CameraId { device, camera } = &alert.camera;
+        let single = alert.scope == Scope::Camera;
         Self {
             id: alert.id,
-            site: device.site.to_string(),
-            device: device.device.to_string(),
-            camera: camera.to_string(),
-            camera_id: alert.camera.to_string(),
+            subject: alert.subject(),
+            site: matches!(alert.scope, Scope::Camera | Scope::Site).then(|| device.site.to_string()),
+            device: single.then(|| device.device.to_string()),
+            camera: single.then(|| camera.to_string()),
+            camera_id: single.then(|| alert.camera.to_string()),
+            group: alert.group.as_ref().map(|group| Group {
+                changed: group.changed,
+                cameras: group.cameras,
+                model: group.model.as_ref().map(Model::from),
+            }),
             cause: alert.cause,
             severity: alert.severity,
             state: alert.state,
@@ -462,7 +490,7 @@ impl From<Alert> for AlertDetail {
                     shift: moved.shift,
                 })
                 .collect(),
-            recommended_action: alert.cause.recommended_action(),
+            recommended_action: alert.recommended_action(),
             history: alert
                 .history
                 .into_iter()

@@ -81,6 +81,7 @@ mod tests {
         CountedWindow {
             window: Window { start: UnixMillis(0), length: Millis(60_000), merged: 1 },
             quality: Quality { frames: all, ..Quality::default() },
+            model: None,
             histograms: vec![(Feature::ChangeFraction, histogram)],
         }
     }

@@ -1,9 +1,11 @@
 //! One camera: learning, then watched; its evidence within an epoch; its alert.
 
 use driftglass_protocol::feature::Feature;
+use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::alert::Alert;
 use crate::baseline::{Baseline, FeatureComparison, Sample};
 use crate::evidence::site::CameraEvidence;
 
@@ -23,6 +25,12 @@ pub(super) struct OpenAlert {
 }
 
 impl OpenAlert {
+    /// An alert as it was raised.
+    pub(super) fn new(alert: &Alert, effect: f64) -> Self {
+        let features = alert.features.iter().map(|moved| (moved.feature, moved.distance)).collect();
+        Self { id: alert.id, features, effect, streak: 0, lasted: 0, resolved: false }
+    }
+
     /// Counts a window as quiet or loud and returns the length of the run: positive for quiet, negative for loud.
     pub(super) fn observe(&mut self, comparisons: &[FeatureComparison], length: Millis) -> i32 {
         let (mut now, mut then) = (0.0, 0.0);
@@ -75,8 +83,12 @@ pub(super) struct CameraState {
     pub(super) waiting: Vec<Waiting>,
     /// Evidence of the current epoch; none while learning.
     pub(super) evidence: Option<CameraEvidence>,
+    /// The model that watches it, by its newest window.
+    pub(super) model: Option<Model>,
     /// The alert of this camera, if one was raised and its epoch is not over.
     pub(super) alert: Option<OpenAlert>,
+    /// Alerts of groups it changed with, at most one each of its site, its model and the fleet at a time.
+    pub(super) shared: Vec<OpenAlert>,
 }
 
 /// A camera in memory: its state and the baseline it is held against.
@@ -97,7 +109,9 @@ impl Camera {
                 heard: 0,
                 waiting: Vec::new(),
                 evidence: None,
+                model: None,
                 alert: None,
+                shared: Vec::new(),
             },
             baseline: None,
         }

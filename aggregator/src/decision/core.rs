@@ -8,8 +8,9 @@
 //!
 //! K counts every camera ever seen, also those still learning and those that are silent: silence must not lower a threshold.
 //!
-//! Deliberately absent for now: whole-site, model and fleet causes as alerts of their own. They raise none camera by camera either
-//! where a site has enough cameras to tell.
+//! What befalls many cameras at once is found by [`super::group`], with a share of q of its own. Cameras that have no peers to be
+//! compared with are a family of their own too, so that what is found among them, without that safeguard, does not lower the bar for
+//! the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,28 +20,63 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 use thiserror::Error;
 
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
+use super::group::SHARES;
 use super::site::{Pools, Site};
 use super::{Change, CountedWindow, History};
 use crate::alert::severity::{Persistence, leaves_nothing, severity};
-use crate::alert::{Alert, AlertState, Cause, HistoryEntry, MovedFeature, Scope};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Scope, Severity};
 use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
-use crate::evidence::fdr;
+use crate::evidence::calibrator::square_root_adjuster;
+use crate::evidence::fdr::{self, Rejections};
+use crate::evidence::site::ENOUGH_PEERS;
 use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
+use crate::stats::error::StatisticsError;
 
 /// Most windows a baseline is taken from: a day of minutes.
 const LEARNING_WINDOWS_MAX: usize = 1_500;
 /// Most windows since the change that are pooled to name the fault.
 const DIAGNOSIS_WINDOWS_MAX: usize = 32;
+/// Room made for the state of a camera before it is encoded: that of two dozen features.
+const STATE_BYTES: usize = 12 << 10;
 /// Windows in a row as before until an alert is resolved, or changed until a resolved one is open again.
-const STREAK: i32 = 10;
+pub(super) const STREAK: i32 = 10;
+
+/// Under which dependence between cameras the promise holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dependence {
+    /// Independence or positive dependence (Benjamini and Yekutieli 2001), which is what is left once peers are taken off.
+    #[default]
+    Positive,
+    /// Any: e-BH on adjusted evidence (Wang and Ramdas 2022). Twice the evidence is needed, on a logarithmic scale.
+    Arbitrary,
+}
+
+impl Dependence {
+    /// Which of the largest evidences of an epoch are discoveries.
+    fn discoveries(self, family: usize, suprema: &[f64], q: f64) -> Result<Rejections, StatisticsError> {
+        match self {
+            Self::Positive => {
+                let p: Vec<f64> = suprema.iter().map(|supremum| 1.0 / supremum).collect();
+                fdr::benjamini_hochberg_of(family, &p, q)
+            }
+            Self::Arbitrary => {
+                // A running maximum is no e-value; adjusted it is one.
+                let adjusted: Vec<f64> = suprema.iter().map(|&supremum| square_root_adjuster(supremum)).collect();
+                fdr::e_benjamini_hochberg(family, &adjusted, q)
+            }
+        }
+    }
+}
 
 /// What an operator may set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Expected share of false alerts among those of an epoch, above 0 and at most 0.5.
     pub q: f64,
+    /// How the evidence of cameras may depend on each other.
+    pub dependence: Dependence,
     /// Length of an epoch.
     pub epoch: Millis,
     /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
@@ -70,6 +106,12 @@ pub enum StateError {
     },
 }
 
+/// What a camera has shown lately.
+pub(super) struct Look {
+    pub(super) first_window: UnixMillis,
+    pub(super) comparisons: Vec<FeatureComparison>,
+}
+
 /// The decision core.
 #[derive(Debug)]
 pub struct Core {
@@ -93,12 +135,53 @@ impl Core {
         self.sites.values().map(|site| site.cameras().len()).sum()
     }
 
-    fn camera(&self, id: &CameraId) -> Option<&Camera> {
+    pub(super) fn camera(&self, id: &CameraId) -> Option<&Camera> {
         self.sites.get(&id.device.site)?.cameras().get(id)
     }
 
-    fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
+    pub(super) fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
         self.sites.get_mut(&id.device.site)?.camera_mut(id)
+    }
+
+    pub(super) const fn sites(&self) -> &BTreeMap<Name, Site> {
+        &self.sites
+    }
+
+    pub(super) fn all_cameras(&self) -> impl Iterator<Item = (&CameraId, &Camera)> {
+        self.sites.values().flat_map(Site::cameras)
+    }
+
+    pub(super) fn all_cameras_mut(&mut self) -> impl Iterator<Item = (&CameraId, &mut Camera)> {
+        self.sites.values_mut().flat_map(Site::cameras_mut)
+    }
+
+    /// Expected share of false alerts among those of an epoch, over all families.
+    pub(super) const fn q(&self) -> f64 {
+        self.settings.q
+    }
+
+    pub(super) fn alert(&self, id: u64) -> Option<&Alert> {
+        self.alerts.get(&id)
+    }
+
+    /// Keeps an alert that was just raised.
+    pub(super) fn open(&mut self, alert: Alert) -> Change {
+        self.next_alert_id = self.next_alert_id.max(alert.id.saturating_add(1));
+        self.alerts.insert(alert.id, alert.clone());
+        Change::Alert(alert)
+    }
+
+    /// The number of the next alert.
+    pub(super) const fn number(&self) -> u64 {
+        self.next_alert_id
+    }
+
+    /// Adds to an alert what became of it.
+    pub(super) fn change(&mut self, id: u64, severity: Severity, entry: HistoryEntry) -> Option<Change> {
+        let alert = self.alerts.get_mut(&id)?;
+        (alert.severity, alert.state) = (severity, entry.state);
+        alert.history.push(entry);
+        Some(Change::Alert(alert.clone()))
     }
 }
 
@@ -146,6 +229,7 @@ impl Decide for Core {
             return Ok(if known { Vec::new() } else { kept(id, camera).into_iter().collect() });
         }
         let newest = std::mem::replace(&mut camera.state.newest, start);
+        camera.state.model.clone_from(&window.model);
 
         let Some(baseline) = &camera.baseline else {
             let changes = learn(self.settings, &mut self.pools, id, camera, window, history)?;
@@ -153,56 +237,87 @@ impl Decide for Core {
             return Ok(changes);
         };
         let read = Waiting { start, samples: baseline.read(window), repeats: baseline.repeats(window) };
-        let comparisons = camera.state.alert.is_some().then(|| compare(window, baseline));
+        let followed = camera.state.alert.is_some() || !camera.state.shared.is_empty();
+        let comparisons = followed.then(|| compare(window, baseline));
         site.wait(id, newest, read);
-        let mut changes: Vec<Change> =
-            comparisons.and_then(|comparisons| self.follow(id, window.window, &comparisons)).into_iter().collect();
-        changes.extend(self.gather(id, window, history)?);
+        let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());
+        if let Some(comparisons) = comparisons {
+            changes.extend(self.follow(id, window.window, &comparisons));
+            changes.extend(self.follow_groups(id, window.window, &comparisons, &mut touched));
+        }
+        // What is kept of a camera is how it waits for its peers; judging that again after a restart comes to the same. Only where judging
+        // led to an alert must those that were judged be kept as they are after it.
+        changes.extend(self.camera(id).and_then(|camera| kept(id, camera)));
+        changes.extend(self.gather((id, window), history, &mut touched)?);
+        changes.extend(touched.iter().filter_map(|id| kept(id, self.camera(id)?)));
         Ok(changes)
     }
 }
 
 impl Core {
-    /// Judges the turns of a site that are due, and raises what is discovered.
+    /// Judges the turns of a site that are due, and raises what is discovered. `newest` is the window just observed, which the history
+    /// does not have yet; cameras whose state changed go into `touched`.
     fn gather<H: History>(
         &mut self,
-        id: &CameraId,
-        window: &CountedWindow,
+        newest: (&CameraId, &CountedWindow),
         history: &H,
+        touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
-        let (mut touched, mut grown) = (BTreeSet::from([id.clone()]), BTreeSet::new());
-        if let Some(site) = self.sites.get_mut(&id.device.site) {
+        let (mut grown, mut together, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        if let Some(site) = self.sites.get_mut(&newest.0.device.site) {
             while let Some(judged) = site.judge(self.settings.q, &self.pools) {
-                touched.extend(judged.cameras);
+                seen.extend(judged.cameras);
                 if judged.grown {
                     grown.insert(judged.turn.epoch);
+                }
+                if judged.together {
+                    together.insert(judged.turn.epoch);
                 }
             }
         }
         let mut changes = Vec::new();
         for epoch in grown {
             for discovered in self.discoveries(epoch) {
-                touched.insert(discovered.clone());
-                changes.extend(self.raise(&discovered, (id, window), history)?);
+                changes.extend(self.raise(&discovered, newest, history)?);
+                touched.insert(discovered);
             }
         }
-        changes.extend(touched.iter().filter_map(|id| kept(id, self.camera(id)?)));
+        for epoch in together {
+            changes.extend(self.raise_groups(epoch, newest, history, touched)?);
+        }
+        if !changes.is_empty() {
+            touched.extend(seen);
+        }
         Ok(changes)
     }
 
-    /// Cameras that Benjamini-Hochberg discovers in an epoch and that have no alert yet.
+    /// Cameras that are discovered in an epoch and that have no alert yet.
     fn discoveries(&self, epoch: i64) -> Vec<CameraId> {
-        let tested: Vec<(&CameraId, &Camera, f64)> = self
-            .sites
-            .values()
-            .flat_map(Site::cameras)
+        let (with_peers, alone): (Vec<&Site>, Vec<&Site>) =
+            self.sites.values().partition(|site| site.cameras().len() >= ENOUGH_PEERS);
+        let cameras = self.cameras().max(1) as f64;
+        [with_peers, alone]
+            .into_iter()
+            .flat_map(|family| {
+                let size: usize = family.iter().map(|site| site.cameras().len()).sum();
+                self.discoveries_of(&family, epoch, SHARES.cameras * self.settings.q * size as f64 / cameras)
+            })
+            .collect()
+    }
+
+    /// Cameras of a family that Benjamini-Hochberg discovers at level `q`.
+    fn discoveries_of(&self, family: &[&Site], epoch: i64, q: f64) -> Vec<CameraId> {
+        let tested: Vec<(&CameraId, &Camera, f64)> = family
+            .iter()
+            .flat_map(|site| site.cameras())
             .filter_map(|(id, camera)| {
                 let evidence = camera.state.evidence.as_ref().filter(|evidence| evidence.epoch == epoch)?;
-                Some((id, camera, 1.0 / evidence.supremum))
+                Some((id, camera, evidence.supremum))
             })
             .collect();
-        let p: Vec<f64> = tested.iter().map(|(.., p)| *p).collect();
-        let Ok(discovered) = fdr::benjamini_hochberg_of(self.cameras(), &p, self.settings.q) else {
+        let size = family.iter().map(|site| site.cameras().len()).sum();
+        let suprema: Vec<f64> = tested.iter().map(|(.., supremum)| *supremum).collect();
+        let Ok(discovered) = self.settings.dependence.discoveries(size, &suprema, q) else {
             return Vec::new();
         };
         tested
@@ -213,7 +328,7 @@ impl Core {
             .collect()
     }
 
-    /// Names the fault and opens an alert. `newest` is the window just observed, which the history does not have yet.
+    /// Opens the alert of a camera.
     fn raise<H: History>(
         &mut self,
         id: &CameraId,
@@ -221,53 +336,65 @@ impl Core {
         history: &H,
     ) -> Result<Option<Change>, H::Error> {
         let at = newest.1.window.end();
-        let (epoch_length, cameras) = (i64::from(self.settings.epoch.0.max(1)), self.cameras());
-        let Some(camera) = self.camera(id) else { return Ok(None) };
-        let (Some(baseline), Some(evidence)) = (&camera.baseline, &camera.state.evidence) else {
-            return Ok(None);
+        let onset = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()?.onset());
+        let Some(look) = self.look(id, onset, newest, history)? else { return Ok(None) };
+        let Some(evidence) = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()) else { return Ok(None) };
+        let diagnosis = if evidence.is_frozen() {
+            diagnose::diagnose_as(Cause::Frozen, &look.comparisons)
+        } else {
+            diagnose::diagnose(&look.comparisons)
         };
-        // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
-        let span = epoch_length / i64::from(evidence.horizon.max(1));
-        let onset = evidence.onset().map_or_else(
-            || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
-            |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
-        );
-        let (supremum, frozen) = (evidence.supremum, evidence.is_frozen());
-        let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
-        if newest.0 == id {
-            windows.push(newest.1.clone());
-        }
-        let Some(pooled) = CountedWindow::sum(windows) else { return Ok(None) };
-        let first_window = pooled.window.start;
-        let comparisons = compare(&pooled, baseline);
-        let diagnosis =
-            if frozen { diagnose::diagnose_as(Cause::Frozen, &comparisons) } else { diagnose::diagnose(&comparisons) };
-
-        let (number, effect) = (self.next_alert_id, diagnosis.effect);
-        self.next_alert_id = number.saturating_add(1);
         let note = format!(
-            "evidence {supremum:.0} against {cameras} cameras at q = {}: {}",
-            self.settings.q, diagnosis.explanation
+            "evidence {:.0} against {} cameras at q = {}: {}",
+            evidence.supremum,
+            self.cameras(),
+            self.settings.q,
+            diagnosis.explanation
         );
         let alert = Alert {
-            id: number,
+            id: self.number(),
             camera: id.clone(),
             scope: Scope::Camera,
+            group: None,
             cause: diagnosis.cause,
             severity: diagnosis.severity,
             state: AlertState::Alerting,
-            first_window,
+            first_window: look.first_window,
             raised_at: at,
             features: diagnosis.features,
             history: vec![entry(at, AlertState::Alerting, note)],
         };
         if let Some(camera) = self.camera_mut(id) {
-            let features = alert.features.iter().map(|moved: &MovedFeature| (moved.feature, moved.distance)).collect();
-            camera.state.alert =
-                Some(OpenAlert { id: number, features, effect, streak: 0, lasted: 0, resolved: false });
+            camera.state.alert = Some(OpenAlert::new(&alert, diagnosis.effect));
         }
-        self.alerts.insert(number, alert.clone());
-        Ok(Some(Change::Alert(alert)))
+        Ok(Some(self.open(alert)))
+    }
+
+    /// What a camera has shown, beside its baseline, since the window of its epoch in which its evidence began to grow.
+    pub(super) fn look<H: History>(
+        &self,
+        id: &CameraId,
+        onset: Option<u32>,
+        newest: (&CameraId, &CountedWindow),
+        history: &H,
+    ) -> Result<Option<Look>, H::Error> {
+        let Some(camera) = self.camera(id) else { return Ok(None) };
+        let (Some(baseline), Some(evidence)) = (&camera.baseline, &camera.state.evidence) else {
+            return Ok(None);
+        };
+        // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
+        let epoch_length = i64::from(self.settings.epoch.0.max(1));
+        let span = epoch_length / i64::from(evidence.horizon.max(1));
+        let onset = onset.map_or_else(
+            || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
+            |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
+        );
+        let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
+        if newest.0 == id {
+            windows.push(newest.1.clone());
+        }
+        Ok(CountedWindow::sum(windows)
+            .map(|pooled| Look { first_window: pooled.window.start, comparisons: compare(&pooled, baseline) }))
     }
 
     /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
@@ -341,10 +468,10 @@ fn learn<H: History>(
 
 /// The state of a camera, to be kept. One that cannot be encoded, for want of memory, leaves the one kept before.
 fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
-    let state = postcard::to_stdvec(&camera.state).ok()?;
+    let state = postcard::to_extend(&camera.state, Vec::with_capacity(STATE_BYTES)).ok()?;
     Some(Change::Camera { camera: id.clone(), state })
 }
 
-fn entry(at: UnixMillis, state: AlertState, note: String) -> HistoryEntry {
+pub(super) fn entry(at: UnixMillis, state: AlertState, note: String) -> HistoryEntry {
     HistoryEntry { at, state, author: String::from("driftglass"), note }
 }

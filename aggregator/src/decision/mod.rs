@@ -6,16 +6,17 @@
 
 mod camera;
 mod core;
+mod group;
 mod site;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Core, Settings, StateError};
+pub use self::core::{Core, Dependence, Settings, StateError};
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::sketch::Histogram;
-use driftglass_protocol::summary::{Quality, Summary, Window};
+use driftglass_protocol::summary::{Model, Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use crate::alert::Alert;
@@ -27,6 +28,8 @@ pub struct CountedWindow {
     pub window: Window,
     /// What became of its frames.
     pub quality: Quality,
+    /// The model that watched, where one did.
+    pub model: Option<Model>,
     /// One histogram for each feature that had values.
     pub histograms: Vec<(Feature, Histogram)>,
 }
@@ -80,7 +83,7 @@ impl From<&Summary<'_>> for CountedWindow {
                 (feature, histogram)
             })
             .collect();
-        Self { window: summary.window, quality: summary.quality, histograms }
+        Self { window: summary.window, quality: summary.quality, model: summary.model.clone(), histograms }
     }
 }
 

@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 
+use driftglass_protocol::feature::Subject;
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
@@ -51,6 +52,8 @@ pub(super) struct Judged {
     pub(super) cameras: Vec<CameraId>,
     /// Whether evidence has grown that could make a discovery of a camera without an alert.
     pub(super) grown: bool,
+    /// Whether evidence has grown that could make a discovery of a group.
+    pub(super) together: bool,
 }
 
 /// The cameras of a site.
@@ -96,6 +99,10 @@ impl Site {
         let mut cadences: Vec<Millis> = self.watched().map(|(_, camera)| camera.cadence()).collect();
         cadences.sort_unstable();
         self.step = cadences.get(cadences.len() / 2).copied().unwrap_or(Millis(1)).min(self.epoch);
+    }
+
+    pub(super) fn cameras_mut(&mut self) -> &mut BTreeMap<CameraId, Camera> {
+        &mut self.cameras
     }
 
     fn watched(&self) -> impl Iterator<Item = (&CameraId, &Camera)> {
@@ -186,16 +193,20 @@ impl Site {
             renew(camera, turn.epoch, horizon, pools);
             let alerted = camera.state.alert.is_some();
             if let Some(evidence) = camera.state.evidence.as_mut().filter(|evidence| evidence.epoch == turn.epoch) {
-                before.push((evidence.supremum, alerted));
+                before.push((evidence.supremum, alerted, changed(evidence)));
                 members.push(Member { evidence, samples: &window.samples, repeats: window.repeats });
             }
         }
         evidence::observe(&mut members, turn.step, present);
-        let grown = members.iter().zip(before).any(|(member, (before, alerted))| {
+        let grown = members.iter().zip(&before).any(|(member, (before, alerted, _))| {
             let supremum = member.evidence.supremum;
-            !alerted && supremum > before && supremum * q >= 1.0
+            !alerted && supremum > *before && supremum * q >= 1.0
         });
-        Some(Judged { turn, cameras: taken.into_iter().map(|(id, _)| id).collect(), grown })
+        let together = members.iter().zip(&before).any(|(member, (.., before))| {
+            let now = changed(member.evidence);
+            now.iter().zip(before).any(|(now, before)| now > before && now * q >= 1.0)
+        });
+        Some(Judged { turn, cameras: taken.into_iter().map(|(id, _)| id).collect(), grown, together })
     }
 
     /// Takes out the windows that wait for a turn, in order of cameras. What waits for an earlier one has missed it.
@@ -217,6 +228,11 @@ impl Site {
     }
 }
 
+/// Evidence of a camera against its own past.
+fn changed(evidence: &CameraEvidence) -> [f64; 2] {
+    [Subject::Picture, Subject::Model].map(|subject| evidence.against_past(subject))
+}
+
 /// Begins the evidence of a new epoch.
 fn renew(camera: &mut Camera, epoch: i64, horizon: u32, pools: &Pools) {
     let state = &mut camera.state;
@@ -229,6 +245,7 @@ fn renew(camera: &mut Camera, epoch: i64, horizon: u32, pools: &Pools) {
     state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()));
     // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
     state.alert.take_if(|alert| alert.resolved);
+    state.shared.retain(|alert| !alert.resolved);
 }
 
 /// A stream of the new epoch, with the calibration the fleet gives it now.

@@ -11,7 +11,11 @@
 //! have independent directions; it finds faults that move several features a little. The camera's evidence is half of each.
 //!
 //! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, and a site-wide cause cannot be told from a camera's.
+//!
+//! Beside it every camera gathers evidence against its **own past** alone ([`CameraEvidence::against_past`]): no camera is alerted for
+//! that, but where more than half of a site, of a model's cameras or of the fleet have it, the whole has changed.
 
+use driftglass_protocol::feature::{Feature, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::betting::{Capital, blocks, unstaked};
@@ -32,6 +36,12 @@ const REACTION: f64 = 0.2;
 const DISAGREEMENT: f64 = 2.5;
 /// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
 const REPEATS: f64 = 0.1;
+/// Logarithm of the evidence of a run from which on something is the matter now.
+const RUNNING: f32 = 3.0;
+/// Most evidence of a run: so much that one outlasts a lull, where it is to be found when it began, and so little that it is over within
+/// minutes, where it is to be found whether it lasts.
+const OUTLASTS: f64 = 60.0;
+const SOON_OVER: f64 = 8.0;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
 /// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.
@@ -59,10 +69,38 @@ pub struct Stream {
     blocks: [Block; LENGTHS.len()],
     /// Evidence of this feature.
     pub capital: Capital,
+    run: Run,
+}
+
+/// A run of evidence, to say later when it began (Page 1954).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Run {
     /// Logarithm of the evidence since `began`, at least 0.
-    run: f32,
-    /// Window in which the present run of evidence began.
+    evidence: f32,
+    /// Window in which it began.
     began: u32,
+}
+
+impl Run {
+    const NONE: Self = Self { evidence: 0.0, began: 0 };
+
+    #[expect(clippy::cast_possible_truncation, reason = "the hot state is kept in single precision")]
+    fn follow(&mut self, z: f64, window: u32, most: f64) {
+        let risen = f64::from(self.evidence) + z.min(3.0) - 0.5;
+        if risen <= 0.0 {
+            self.evidence = 0.0;
+            return;
+        }
+        if self.evidence <= 0.0 {
+            self.began = window;
+        }
+        self.evidence = risen.min(most) as f32;
+    }
+
+    /// The window in which it began, if there is one.
+    fn began(&self) -> Option<u32> {
+        (self.evidence > 0.0).then_some(self.began)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,15 +125,8 @@ impl Stream {
             cold: before.map_or(WARM_UP, |before| before.cold),
             blocks: [Block::default(); LENGTHS.len()],
             capital: Capital::default(),
-            run: 0.0,
-            began: 0,
+            run: Run::NONE,
         }
-    }
-
-    /// The window in which the present run of evidence began, if there is one, and how strong it is, in nats.
-    #[must_use]
-    pub fn run(&self) -> Option<(u32, f64)> {
-        (self.run > 0.0).then_some((self.began, f64::from(self.run)))
     }
 
     /// Takes in a reading; one that is not later than those before is no evidence.
@@ -163,6 +194,19 @@ struct Finished {
     level_variance: f64,
 }
 
+/// Evidence that a camera is not as ever, whatever its peers do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Past {
+    capital: Capital,
+    /// Largest so far, at least 1.
+    supremum: f32,
+    run: Run,
+}
+
+impl Past {
+    const NONE: Self = Self { capital: Capital::NONE, supremum: 1.0, run: Run::NONE };
+}
+
 /// Evidence against one camera within an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CameraEvidence {
@@ -180,6 +224,8 @@ pub struct CameraEvidence {
     joint: Capital,
     /// Evidence of repeated pictures.
     repeats: Capital,
+    /// Evidence against its own past: of its picture, and of what its model says.
+    past: [Past; 2],
     /// Largest evidence so far, at least 1.
     pub supremum: f64,
 }
@@ -196,8 +242,17 @@ impl CameraEvidence {
             directions,
             joint: Capital::NONE,
             repeats: Capital::NONE,
+            past: [Past::NONE; 2],
             supremum: 1.0,
         }
+    }
+
+    /// Largest evidence so far that the picture, or what the model says of it, is not as ever; 1 while it is, so that what changes at
+    /// different times is not added up as if it changed together. What a device says of itself is no evidence of the kind.
+    #[must_use]
+    pub fn against_past(&self, subject: Subject) -> f64 {
+        let past = half(subject).map(|half| self.past[half]).filter(|past| past.run.evidence >= RUNNING);
+        past.map_or(1.0, |past| f64::from(past.supremum))
     }
 
     /// Evidence up to now: a tenth of it repeated pictures, the rest half joint and half the mean over features.
@@ -227,8 +282,23 @@ impl CameraEvidence {
     /// Window in which the strongest present run of evidence began.
     #[must_use]
     pub fn onset(&self) -> Option<u32> {
-        let runs = self.streams.iter().filter_map(Stream::run);
-        runs.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(began, _)| began)
+        let runs = self.streams.iter().map(|stream| stream.run);
+        runs.max_by(|a, b| a.evidence.total_cmp(&b.evidence))?.began()
+    }
+
+    /// Window in which the present run of evidence against the camera's own past began.
+    #[must_use]
+    pub fn onset_against_past(&self, subject: Subject) -> Option<u32> {
+        half(subject).and_then(|half| self.past[half].run.began())
+    }
+}
+
+/// Where the evidence of a subject is kept.
+const fn half(subject: Subject) -> Option<usize> {
+    match subject {
+        Subject::Picture => Some(0),
+        Subject::Model => Some(1),
+        Subject::Device => None,
     }
 }
 
@@ -277,6 +347,14 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
                 let blocks = blocks(evidence.horizon, *windows);
                 evidence.joint.bet(length, window / windows, blocks, z);
             }
+            for (past, z) in evidence.past.iter_mut().zip(sum.past(f64::from(evidence.directions))) {
+                if let Some(z) = z {
+                    past.capital.bet(length, window / windows, blocks(evidence.horizon, *windows), z);
+                    if length == 0 {
+                        past.run.follow(z, window, SOON_OVER);
+                    }
+                }
+            }
         }
     }
     for Member { evidence, repeats, .. } in members {
@@ -286,6 +364,12 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
         }
         evidence.passed = evidence.passed.max(window.saturating_add(1));
         evidence.supremum = evidence.supremum.max(evidence.now());
+        let unstaked = unstaked(evidence.passed, evidence.horizon);
+        for past in &mut evidence.past {
+            #[expect(clippy::cast_possible_truncation, reason = "the hot state is kept in single precision")]
+            let now = (past.capital.mean() + unstaked) as f32;
+            past.supremum = past.supremum.max(now);
+        }
     }
 }
 
@@ -295,9 +379,22 @@ struct Squares {
     own: f64,
     peers: f64,
     features: u32,
+    /// Of `own`, the parts of picture and model, with their number of features.
+    subjects: [(f64, u32); 2],
 }
 
 impl Squares {
+    /// Deviates against the own past. Of a picture's features as many are independent as the camera's move in independent directions; what
+    /// a model says is one thing however it is measured.
+    fn past(&self, directions: f64) -> [Option<f64>; 2] {
+        let [(picture, features), (model, said)] = self.subjects;
+        let deviate = |sum: f64, features: u32, freedom: f64| {
+            let freedom = freedom.clamp(1.0, f64::from(features.max(1)));
+            (features > 0).then(|| chi_square_deviate(sum * freedom / f64::from(features), freedom))
+        };
+        [deviate(picture, features, directions), deviate(model, said, 1.0)]
+    }
+
     fn deviate(&self, directions: f64) -> Option<f64> {
         if self.features == 0 {
             return None;
@@ -354,7 +451,7 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
         stream.blocks[length].windows = 0;
         stream.capital.bet(length, window / whole, of_epoch, z);
         if length == 0 {
-            stream.follow(z, window);
+            stream.run.follow(z, window, OUTLASTS);
         }
 
         let forgiven = LEVEL_MARGIN * response;
@@ -363,6 +460,11 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
         let sum = &mut sums[*index];
         sum.features += 1;
         sum.own += own;
+        if let Some(half) = Feature::from_number(stream.feature).and_then(|feature| half(feature.subject())) {
+            let (squares, features) = &mut sum.subjects[half];
+            *squares += own;
+            *features += 1;
+        }
         sum.peers += against.map_or(own, |others| {
             square(
                 others.residual_level,
@@ -370,22 +472,6 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
                 block.level_variance * others.widening,
             )
         });
-    }
-}
-
-impl Stream {
-    /// Follows the run of evidence, to say later when it began.
-    #[expect(clippy::cast_possible_truncation, reason = "the hot state is kept in single precision")]
-    fn follow(&mut self, z: f64, window: u32) {
-        let risen = f64::from(self.run) + z.min(3.0) - 0.5;
-        if risen > 0.0 {
-            if self.run <= 0.0 {
-                self.began = window;
-            }
-            self.run = risen.min(60.0) as f32;
-        } else {
-            self.run = 0.0;
-        }
     }
 }
 
@@ -506,6 +592,9 @@ mod tests {
         assert!(one[0].supremum > 1e6, "{}", one[0].supremum);
         assert!(one[1..].iter().all(|camera| camera.supremum < 2.0), "{:?}", one[1].supremum);
         assert!(all.iter().all(|camera| camera.supremum < 2.0), "{}", all[0].supremum);
+        assert!(all.iter().all(|camera| camera.against_past(Subject::Picture) > 1e6), "but against their past");
+        assert!(one[1..].iter().all(|camera| camera.against_past(Subject::Picture) < 2.0));
+        assert!((all[0].against_past(Subject::Model) - 1.0).abs() < 1e-6, "there is no model");
     }
 
     #[test]

@@ -23,16 +23,16 @@ pub(super) async fn log(mut events: Receiver<Event>) {
 
 fn tell(alert: &Alert) {
     let note = alert.history.last().map_or("", |entry| entry.note.as_str());
-    let (id, camera, cause, since) = (alert.id, &alert.camera, alert.cause, time(alert.first_window));
+    let (id, subject, cause, since) = (alert.id, alert.subject(), alert.cause, time(alert.first_window));
     if alert.state == AlertState::Resolved {
-        tracing::info!(id, %camera, %cause, %since, "alert resolved: {note}");
+        tracing::info!(id, subject, %cause, %since, "alert resolved: {note}");
         return;
     }
-    let action = cause.recommended_action();
+    let action = alert.recommended_action();
     if alert.severity >= Severity::High {
-        tracing::error!(id, %camera, %cause, severity = ?alert.severity, %since, "ALERT: {note}. {action}");
+        tracing::error!(id, subject, %cause, severity = ?alert.severity, %since, "ALERT: {note}. {action}");
     } else {
-        tracing::warn!(id, %camera, %cause, severity = ?alert.severity, %since, "alert: {note}. {action}");
+        tracing::warn!(id, subject, %cause, severity = ?alert.severity, %since, "alert: {note}. {action}");
     }
 }
 

@@ -343,6 +343,7 @@ fn core_settings(config: &Config) -> Settings {
     let millis = |duration: Duration| Millis(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX));
     Settings {
         q: config.q(),
+        dependence: config.dependence(),
         epoch: millis(config.epoch()),
         learning: millis(config.learning()),
         tolerances: Tolerances::CATALOGUE,

@@ -8,7 +8,7 @@ use driftglass_agent::feature::CameraState;
 use driftglass_agent::window::{CameraWindow, Place, Scratch};
 use driftglass_aggregator::alert::Alert;
 use driftglass_aggregator::baseline::Tolerances;
-use driftglass_aggregator::decision::{Change, Core, CountedWindow, History, Settings};
+use driftglass_aggregator::decision::{Change, Core, CountedWindow, Dependence, History, Settings};
 use driftglass_aggregator::ledger::Decide;
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::{Millis, UnixMillis};
@@ -34,7 +34,13 @@ pub(crate) fn decide(
     epoch: Millis,
 ) -> Vec<Alert> {
     let id: CameraId = "site/gateway/camera".parse().expect("a camera id");
-    let mut core = Core::new(Settings { q: 0.1, epoch, learning, tolerances: Tolerances::CATALOGUE });
+    let mut core = Core::new(Settings {
+        q: 0.1,
+        dependence: Dependence::Positive,
+        epoch,
+        learning,
+        tolerances: Tolerances::CATALOGUE,
+    });
     let (mut kept, mut alerts) = (Kept(Vec::new()), BTreeMap::new());
     let (mut decoder, mut state, mut scratch) = (Decoder::new(), CameraState::new(), Scratch::default());
     let mut window = Box::new(CameraWindow::new(length, None, None));

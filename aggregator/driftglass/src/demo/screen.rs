@@ -52,11 +52,9 @@ impl Screen {
         self.settle();
         let (on, off) = if self.terminal { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         say(&format!(
-            "\n{on}ALERT {}{off}  site {}  camera {}/{}\n  cause     {} (severity {})\n  began     {}\n  raised    {}\n  to do     {}\n\n",
+            "\n{on}ALERT {}{off}  {}\n  cause     {} (severity {})\n  began     {}\n  raised    {}\n  to do     {}\n\n",
             alert.id,
-            alert.site,
-            alert.device,
-            alert.camera,
+            alert.subject,
             alert.cause,
             alert.severity,
             alert.first_window,

@@ -148,6 +148,11 @@ impl Fleet {
         self.drifts[camera].as_ref()
     }
 
+    /// Whether the site of a camera has had a shock by the end of a window.
+    pub(super) fn shocked(&self, camera: usize, window: u32) -> bool {
+        self.shocks[camera / SITE].iter().any(|shock| shock.windows.start <= window)
+    }
+
     /// How many cameras drift.
     pub(super) fn drifting(&self) -> usize {
         self.drifts.iter().flatten().count()

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use clap::{Args, ValueEnum};
+use driftglass_aggregator::decision::Dependence;
 
 use self::fleet::{Plan, Scenario};
 use crate::exit::{Failure, Outcome};
@@ -46,6 +47,9 @@ pub(crate) struct SimulateArguments {
     /// Expected share of false alerts that is promised.
     #[arg(long, value_name = "Q", default_value_t = 0.1)]
     q: f64,
+    /// Under which dependence between cameras the promise shall hold.
+    #[arg(long, value_enum, default_value_t)]
+    dependence: Assumed,
     /// Seed of the first run; each further run has the next.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -55,6 +59,24 @@ pub(crate) struct SimulateArguments {
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Assumed {
+    /// None, or a positive one.
+    #[default]
+    Positive,
+    /// Any.
+    Arbitrary,
+}
+
+impl From<Assumed> for Dependence {
+    fn from(assumed: Assumed) -> Self {
+        match assumed {
+            Assumed::Positive => Self::Positive,
+            Assumed::Arbitrary => Self::Arbitrary,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,7 +106,9 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<Outcome, Failure> {
                         break;
                     }
                     let seed = arguments.seed.wrapping_add(number);
-                    let outcome = run::run(plan, arguments.q, seed, |_, of| progress.step(runs * u64::from(of)));
+                    let outcome = run::run(plan, arguments.q, arguments.dependence.into(), seed, |_, of| {
+                        progress.step(runs * u64::from(of))
+                    });
                     if let Ok(mut outcomes) = outcomes.lock() {
                         outcomes.push((number, outcome));
                     }

@@ -31,6 +31,10 @@ struct Summary {
     /// Windows from drift to alert, over all cameras found; null where none was.
     delay_median: Option<f64>,
     delay_p90: Option<f64>,
+    /// Mean number of alerts on whole sites.
+    site_alerts: f64,
+    /// Mean number of alerts on sites without a shock, on models or on the fleet.
+    false_group_alerts: f64,
     /// Camera windows decided per second and core.
     windows_per_second: f64,
 }
@@ -56,6 +60,8 @@ impl Report {
             drifting: mean(&|run| run.drifting as f64),
             delay_median: quantile(&delays, 0.5),
             delay_p90: quantile(&delays, 0.9),
+            site_alerts: mean(&|run| run.site_alerts as f64),
+            false_group_alerts: mean(&|run| run.false_group_alerts as f64),
             windows_per_second: windows as f64 / core.max(f64::MIN_POSITIVE),
         };
         Self { runs, summary }
@@ -87,6 +93,7 @@ impl Report {
              realised FDR              {:.3}   promised: at most {}\n\
              found                     {:.2} of {}\n\
              delay in windows          median {}, 90th percentile {}\n\
+             site alerts per run       {:.2}; false on groups {:.2}\n\
              camera windows a second   {:.0} on one core\n",
             summary.scenario,
             summary.runs,
@@ -99,6 +106,8 @@ impl Report {
             summary.drifting,
             shown(summary.delay_median),
             shown(summary.delay_p90),
+            summary.site_alerts,
+            summary.false_group_alerts,
             summary.windows_per_second,
         ));
         text

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use driftglass_aggregator::alert::{Alert, Scope};
 use driftglass_aggregator::baseline::Tolerances;
-use driftglass_aggregator::decision::{Change, Core, CountedWindow, History, Settings};
+use driftglass_aggregator::decision::{Change, Core, CountedWindow, Dependence, History, Settings};
 use driftglass_aggregator::ledger::Decide;
 use driftglass_protocol::feature::{CATALOGUE, Feature};
 use driftglass_protocol::id::{CameraId, DeviceId, Name};
@@ -41,6 +42,10 @@ pub(super) struct Outcome {
     pub(super) drifting: usize,
     /// Share of the alerts that are false; 0 where there are none.
     pub(super) false_discovery_proportion: f64,
+    /// Alerts on whole sites. They are no alerts on cameras and count in none of the above.
+    pub(super) site_alerts: usize,
+    /// Of these, those at sites without a shock so far; and every alert on a model or the fleet, which never change here.
+    pub(super) false_group_alerts: usize,
     /// Windows from the drift to its alert, one per camera found.
     pub(super) delays: Vec<u32>,
     /// Camera windows decided upon, baseline included.
@@ -56,11 +61,16 @@ pub(super) fn features() -> Vec<Feature> {
 }
 
 /// Runs a fleet. `progress` is told after every window, and how many there are.
-pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) -> Outcome {
+pub(super) fn run(plan: Plan, q: f64, dependence: Dependence, seed: u64, progress: impl Fn(u32, u32)) -> Outcome {
     let mut fleet = Fleet::new(plan, seed);
     let epoch = Millis(plan.windows.saturating_mul(WINDOW.0));
-    let mut core =
-        Core::new(Settings { q, epoch, learning: Millis(BASELINE * WINDOW.0), tolerances: Tolerances::NONE });
+    let mut core = Core::new(Settings {
+        q,
+        dependence,
+        epoch,
+        learning: Millis(BASELINE * WINDOW.0),
+        tolerances: Tolerances::NONE,
+    });
     let features = features();
     let cameras: Vec<CameraId> = (0..plan.cameras).filter_map(name).collect();
     let mut store = Recorded { windows: vec![VecDeque::with_capacity(KEPT); cameras.len()], ids: cameras.clone() };
@@ -70,6 +80,8 @@ pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) ->
         found: 0,
         drifting: fleet.drifting(),
         false_discovery_proportion: 0.0,
+        site_alerts: 0,
+        false_group_alerts: 0,
         delays: Vec::new(),
         camera_windows: 0,
         core: Duration::ZERO,
@@ -89,6 +101,7 @@ pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) ->
             let counted = CountedWindow {
                 window: Window { start: UnixMillis(start), length: WINDOW, merged: 1 },
                 quality: Quality { frames: FRAMES, ..Quality::default() },
+                model: None,
                 histograms,
             };
             let began = now();
@@ -97,14 +110,21 @@ pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) ->
             outcome.camera_windows += 1;
             store.keep(index, &counted);
             for change in changes {
-                if let (Change::Alert(alert), Some(window)) = (change, window)
-                    && let Some(index) = cameras.iter().position(|camera| *camera == alert.camera)
-                    && !std::mem::replace(&mut alerted[index], true)
-                {
-                    match fleet.drift(index).filter(|drift| drift.at <= window) {
-                        Some(drift) => outcome.delays.push(window - drift.at),
-                        None => outcome.false_alerts += 1,
+                let (Change::Alert(alert), Some(window)) = (change, window) else { continue };
+                let Some(index) = cameras.iter().position(|camera| *camera == alert.camera) else { continue };
+                match alert.scope {
+                    Scope::Camera if !std::mem::replace(&mut alerted[index], true) => {
+                        match fleet.drift(index).filter(|drift| drift.at <= window) {
+                            Some(drift) => outcome.delays.push(window - drift.at),
+                            None => outcome.false_alerts += 1,
+                        }
                     }
+                    Scope::Site if is_new(&alert) => {
+                        outcome.site_alerts += 1;
+                        outcome.false_group_alerts += usize::from(!fleet.shocked(index, window));
+                    }
+                    Scope::Model | Scope::Fleet if is_new(&alert) => outcome.false_group_alerts += 1,
+                    _ => {}
                 }
             }
         }
@@ -118,6 +138,11 @@ pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) ->
         outcome.false_discovery_proportion = share;
     }
     outcome
+}
+
+/// Whether an alert was raised just now, and not changed.
+const fn is_new(alert: &Alert) -> bool {
+    alert.history.len() == 1
 }
 
 #[expect(clippy::disallowed_methods, reason = "how fast the core is, is part of the report and of nothing else")]
@@ -171,6 +196,7 @@ impl History for Recorded {
             .map(|(start, encoded)| CountedWindow {
                 window: Window { start: UnixMillis(*start), length: WINDOW, merged: 1 },
                 quality: Quality { frames: FRAMES, ..Quality::default() },
+                model: None,
                 histograms: encoded
                     .iter()
                     .map(|(feature, bytes)| {

@@ -1,5 +1,7 @@
 //! The promise, on fleets small enough for every test run. `driftglass simulate` has the full size.
 
+use driftglass_aggregator::decision::Dependence;
+
 use super::fleet::{Plan, Scenario};
 use super::run::{Outcome, run};
 
@@ -7,7 +9,7 @@ const Q: f64 = 0.1;
 
 fn runs(scenario: Scenario, windows: u32, seeds: std::ops::Range<u64>) -> Vec<Outcome> {
     let plan = Plan { scenario, cameras: 200, features: 12, windows, drifting: 5, shift: 1.0 };
-    seeds.map(|seed| run(plan, Q, seed, |_, _| ())).collect()
+    seeds.map(|seed| run(plan, Q, Dependence::Positive, seed, |_, _| ())).collect()
 }
 
 /// Mean share of false alerts, and share of the drifting cameras found.

@@ -32,7 +32,7 @@ function alertRow(alert) {
   return [
     cell(alert.severity, alert.severity),
     cell(alert.cause),
-    cell(alert.camera_id),
+    cell(alert.subject),
     cell(alert.state, alert.state),
     cell(time(alert.first_window)),
     cell(moved.join(", ")),

@@ -146,6 +146,7 @@ pub(crate) fn alert(id: u64, camera: &CameraId, state: AlertState, at: UnixMilli
         id,
         camera: camera.clone(),
         scope: Scope::Camera,
+        group: None,
         cause: Cause::ColourCast,
         severity: Severity::High,
         state,

@@ -392,10 +392,10 @@ impl Reader {
             ":offset": page.offset(),
         };
         let sql = "SELECT a.alert FROM alerts a JOIN cameras c ON c.id = a.camera JOIN devices d ON d.id = c.device
-                   WHERE (:state IS NULL OR a.state = :state) AND (:site IS NULL OR d.site = :site)
+                   WHERE (:state IS NULL OR a.state = :state) AND (:site IS NULL OR d.site = :site OR a.scope = 'fleet')
                      AND (:since IS NULL OR a.raised_at >= :since)
                      AND (:camera IS NULL
-                          OR (c.camera = :camera AND d.device = :camera_device AND d.site = :camera_site))
+                          OR (a.scope = 'camera' AND c.camera = :camera AND d.device = :camera_device AND d.site = :camera_site))
                    ORDER BY a.raised_at DESC, a.id DESC LIMIT :limit OFFSET :offset";
         self.query(doing, sql, parameters, |row| alert(&get::<String>(row, 0)?))
     }
@@ -497,7 +497,7 @@ const SELECT_CAMERA: &str =
     "SELECT d.site, d.device, c.camera, c.frames, c.windows, c.missing, c.undecodable, c.skipped,
     c.late, c.last_start, c.last_length, c.last_merged, c.model_name, c.model_version,
     (SELECT max(version) FROM baselines WHERE camera = c.id),
-    (SELECT count(*) FROM alerts WHERE camera = c.id AND state NOT IN ('pending', 'resolved'))
+    (SELECT count(*) FROM alerts WHERE camera = c.id AND scope = 'camera' AND state NOT IN ('pending', 'resolved'))
     FROM cameras c JOIN devices d ON d.id = c.device";
 
 fn camera(row: &Row<'_>) -> Result<Camera, StoreError> {

@@ -5,7 +5,7 @@ use driftglass_protocol::wire::Mark;
 
 use super::fixture::{Counting, MINUTE, NOW, alert as alert_of, camera, device, frame, hello, id, name, tombstone};
 use super::*;
-use crate::alert::{AlertState, Severity};
+use crate::alert::{AlertState, Group, Scope, Severity};
 use crate::decision::{Change, History};
 use crate::ledger::{Outcome, enter};
 use crate::store::Batch;
@@ -273,6 +273,25 @@ fn a_reader_sees_totals_the_newest_window_and_alerts_by_filter() {
     batch.apply(&Change::Alert(resolved)).expect("stores");
     batch.commit().expect("commits");
     assert_eq!(ids(AlertFilter { state: Some(AlertState::Resolved), ..AlertFilter::default() }), [1]);
+    assert_eq!(reader.camera(&door).expect("reads").expect("known").open_alerts, 0);
+
+    let mut fleet_wide = alert_of(3, &door, AlertState::Alerting, UnixMillis(12 * i64::from(MINUTE)));
+    fleet_wide.scope = Scope::Fleet;
+    fleet_wide.group = Some(Group { changed: 2, cameras: 3, model: None });
+    let mut batch = store.begin().expect("begins");
+    batch.apply(&Change::Alert(fleet_wide.clone())).expect("stores");
+    batch.commit().expect("commits");
+    assert_eq!(reader.alert(3).expect("reads"), Some(fleet_wide));
+    assert_eq!(
+        ids(AlertFilter { site: Some(name("yard")), ..AlertFilter::default() }),
+        [3, 2],
+        "every site's business"
+    );
+    assert_eq!(
+        ids(AlertFilter { camera: Some(door.clone()), ..AlertFilter::default() }),
+        [1],
+        "and no single camera's"
+    );
     assert_eq!(reader.camera(&door).expect("reads").expect("known").open_alerts, 0);
 }
 
