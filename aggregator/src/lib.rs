@@ -19,6 +19,7 @@ pub mod identity;
 pub mod ingest;
 pub mod ledger;
 pub mod metrics;
+pub mod operators;
 pub mod registrar;
 pub mod stats;
 pub mod store;

@@ -9,6 +9,7 @@ mod configuration;
 mod demo;
 mod exit;
 mod fleet;
+mod promise;
 mod simulate;
 
 use std::process::ExitCode;
@@ -48,6 +49,12 @@ enum Command {
     Reinstate(fleet::DeviceArguments),
     /// List alerts.
     Alerts(client::AlertArguments),
+    /// Say that an alert was right.
+    Confirm(promise::JudgeArguments),
+    /// Say that an alert was false: it is over, and counts in the record of false alerts.
+    Dismiss(promise::JudgeArguments),
+    /// Show what is promised of alerts, and how many were false so far.
+    Status(client::ListArguments),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -68,6 +75,9 @@ fn main() -> ExitCode {
         Command::Revoke(device) => fleet::revoke(&device),
         Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),
+        Command::Confirm(judge) => promise::confirm(&judge),
+        Command::Dismiss(judge) => promise::dismiss(&judge),
+        Command::Status(list) => promise::status(&list),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "driftglass", &mut std::io::stdout());
             Ok(exit::Outcome::Success)

@@ -7,7 +7,7 @@ use driftglass_protocol::unit::UnixMillis;
 use serde::Serialize;
 
 use super::statistics::Readout;
-use crate::alert::{Alert, AlertState, Cause, Scope, Severity};
+use crate::alert::{Alert, AlertState, Cause, Scope, Severity, Verdict};
 use crate::baseline::FeatureComparison;
 use crate::store::embedded as store;
 
@@ -405,6 +405,8 @@ pub struct AlertDetail {
     pub raised_at: Option<String>,
     /// What moved, strongest first.
     pub features: Vec<MovedFeature>,
+    /// What an operator found: `right` or `false`; null where nobody has said.
+    pub verdict: Option<Verdict>,
     /// What to do first.
     pub recommended_action: &'static str,
     /// Every change of state, oldest first.
@@ -462,6 +464,7 @@ impl From<Alert> for AlertDetail {
                     shift: moved.shift,
                 })
                 .collect(),
+            verdict: alert.verdict,
             recommended_action: alert.cause.recommended_action(),
             history: alert
                 .history

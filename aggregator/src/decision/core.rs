@@ -20,11 +20,13 @@ use thiserror::Error;
 
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::site::{Pools, Site};
+use super::target::{Judged, Target};
 use super::{Change, CountedWindow, History};
 use crate::alert::severity::{Persistence, leaves_nothing, severity};
-use crate::alert::{Alert, AlertState, Cause, HistoryEntry, MovedFeature, Scope};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Verdict};
 use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
+use crate::evidence::budget::AlarmBudget;
 use crate::evidence::fdr;
 use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
@@ -41,6 +43,8 @@ const STREAK: i32 = 10;
 pub struct Settings {
     /// Expected share of false alerts among those of an epoch, above 0 and at most 0.5.
     pub q: f64,
+    /// False alerts allowed per site and month; where given, q is what keeps it, and at most the above.
+    pub budget: Option<AlarmBudget>,
     /// Length of an epoch.
     pub epoch: Millis,
     /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
@@ -78,13 +82,37 @@ pub struct Core {
     pools: Pools,
     alerts: BTreeMap<u64, Alert>,
     next_alert_id: u64,
+    judged: Judged,
+    /// What is promised in the epoch begun last.
+    target: Target,
 }
 
 impl Core {
     /// A core that knows no camera yet.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
-        Self { settings, sites: BTreeMap::new(), pools: BTreeMap::new(), alerts: BTreeMap::new(), next_alert_id: 1 }
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            sites: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            next_alert_id: 1,
+            judged: Judged::NONE,
+            target: settings.target(0),
+        }
+    }
+
+    /// What is promised in the epoch begun last.
+    #[must_use]
+    pub const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Notes that a site was judged in an epoch.
+    fn note_judged(&mut self, site: &Name, epoch: i64) {
+        if self.judged.note(site, epoch) {
+            self.target = self.settings.target(self.judged.sites(epoch));
+        }
     }
 
     /// Cameras known: the hypotheses of an epoch.
@@ -118,6 +146,9 @@ impl Decide for Core {
         if let Some(baseline) = &baseline {
             pool(&mut self.pools, baseline);
         }
+        if let Some(evidence) = &state.evidence {
+            self.note_judged(&camera.device.site, evidence.epoch);
+        }
         let site = self.sites.entry(camera.device.site.clone()).or_insert_with(|| Site::new(self.settings.epoch));
         site.restore(camera, Camera { state, baseline });
         Ok(())
@@ -130,6 +161,21 @@ impl Decide for Core {
 
     fn set_next_alert_id(&mut self, id: u64) {
         self.next_alert_id = self.next_alert_id.max(id);
+    }
+
+    fn judge(&mut self, id: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change> {
+        let Some(alert) = self.alerts.get_mut(&id) else { return Vec::new() };
+        alert.judge(judgement, now);
+        let (alert, over) = (alert.clone(), alert.state == AlertState::Resolved);
+        let mut changes = Vec::new();
+        if let Some(camera) = self.camera_mut(&alert.camera)
+            && let Some(open) = camera.state.alert.as_mut().filter(|open| open.id == id)
+        {
+            open.resolved = over;
+            changes.extend(kept(&alert.camera, camera));
+        }
+        changes.push(Change::Alert(alert));
+        changes
     }
 
     fn observe<H: History>(
@@ -170,14 +216,18 @@ impl Core {
         window: &CountedWindow,
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
-        let (mut touched, mut grown) = (BTreeSet::from([id.clone()]), BTreeSet::new());
+        let (mut touched, mut grown, mut judged_in) = (BTreeSet::from([id.clone()]), BTreeSet::new(), BTreeSet::new());
         if let Some(site) = self.sites.get_mut(&id.device.site) {
             while let Some(judged) = site.judge(self.settings.q, &self.pools) {
                 touched.extend(judged.cameras);
+                judged_in.insert(judged.turn.epoch);
                 if judged.grown {
                     grown.insert(judged.turn.epoch);
                 }
             }
+        }
+        for epoch in judged_in {
+            self.note_judged(&id.device.site, epoch);
         }
         let mut changes = Vec::new();
         for epoch in grown {
@@ -188,6 +238,10 @@ impl Core {
         }
         changes.extend(touched.iter().filter_map(|id| kept(id, self.camera(id)?)));
         Ok(changes)
+    }
+
+    fn q_in(&self, epoch: i64) -> f64 {
+        self.settings.target(self.judged.sites(epoch)).q
     }
 
     /// Cameras that Benjamini-Hochberg discovers in an epoch and that have no alert yet.
@@ -202,7 +256,7 @@ impl Core {
             })
             .collect();
         let p: Vec<f64> = tested.iter().map(|(.., p)| *p).collect();
-        let Ok(discovered) = fdr::benjamini_hochberg_of(self.cameras(), &p, self.settings.q) else {
+        let Ok(discovered) = fdr::benjamini_hochberg_of(self.cameras(), &p, self.q_in(epoch)) else {
             return Vec::new();
         };
         tested
@@ -232,7 +286,7 @@ impl Core {
             || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
             |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
         );
-        let (supremum, frozen) = (evidence.supremum, evidence.is_frozen());
+        let (supremum, frozen, q) = (evidence.supremum, evidence.is_frozen(), self.q_in(evidence.epoch));
         let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {
             windows.push(newest.1.clone());
@@ -247,7 +301,8 @@ impl Core {
         self.next_alert_id = number.saturating_add(1);
         let note = format!(
             "evidence {supremum:.0} against {cameras} cameras at q = {}: {}",
-            self.settings.q, diagnosis.explanation
+            (q * 1e4).round() / 1e4,
+            diagnosis.explanation
         );
         let alert = Alert {
             id: number,
@@ -259,6 +314,7 @@ impl Core {
             first_window,
             raised_at: at,
             features: diagnosis.features,
+            verdict: None,
             history: vec![entry(at, AlertState::Alerting, note)],
         };
         if let Some(camera) = self.camera_mut(id) {
@@ -275,7 +331,8 @@ impl Core {
     fn follow(&mut self, id: &CameraId, window: Window, comparisons: &[FeatureComparison]) -> Option<Change> {
         let open = self.sites.get_mut(&id.device.site)?.camera_mut(id)?.state.alert.as_mut()?;
         let streak = open.observe(comparisons, window.length);
-        let alert = self.alerts.get_mut(&open.id)?;
+        // One that an operator calls false is not raised again for the same change.
+        let alert = self.alerts.get_mut(&open.id).filter(|alert| alert.verdict != Some(Verdict::False))?;
         let lasted = Persistence::from_millis(open.lasted);
         let grave = severity(open.effect, lasted, leaves_nothing(alert.cause)).max(alert.severity);
         let (state, note) = if !open.resolved && streak == STREAK {

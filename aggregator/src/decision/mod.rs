@@ -7,10 +7,12 @@
 mod camera;
 mod core;
 mod site;
+mod target;
 #[cfg(test)]
 mod tests;
 
 pub use self::core::{Core, Settings, StateError};
+pub use self::target::Target;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;

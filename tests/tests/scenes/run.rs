@@ -34,7 +34,7 @@ pub(crate) fn decide(
     epoch: Millis,
 ) -> Vec<Alert> {
     let id: CameraId = "site/gateway/camera".parse().expect("a camera id");
-    let mut core = Core::new(Settings { q: 0.1, epoch, learning, tolerances: Tolerances::CATALOGUE });
+    let mut core = Core::new(Settings { q: 0.1, budget: None, epoch, learning, tolerances: Tolerances::CATALOGUE });
     let (mut kept, mut alerts) = (Kept(Vec::new()), BTreeMap::new());
     let (mut decoder, mut state, mut scratch) = (Decoder::new(), CameraState::new(), Scratch::default());
     let mut window = Box::new(CameraWindow::new(length, None, None));

@@ -59,8 +59,13 @@ pub(super) fn features() -> Vec<Feature> {
 pub(super) fn run(plan: Plan, q: f64, seed: u64, progress: impl Fn(u32, u32)) -> Outcome {
     let mut fleet = Fleet::new(plan, seed);
     let epoch = Millis(plan.windows.saturating_mul(WINDOW.0));
-    let mut core =
-        Core::new(Settings { q, epoch, learning: Millis(BASELINE * WINDOW.0), tolerances: Tolerances::NONE });
+    let mut core = Core::new(Settings {
+        q,
+        budget: None,
+        epoch,
+        learning: Millis(BASELINE * WINDOW.0),
+        tolerances: Tolerances::NONE,
+    });
     let features = features();
     let cameras: Vec<CameraId> = (0..plan.cameras).filter_map(name).collect();
     let mut store = Recorded { windows: vec![VecDeque::with_capacity(KEPT); cameras.len()], ids: cameras.clone() };
