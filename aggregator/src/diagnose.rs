@@ -64,6 +64,7 @@ pub fn diagnose_as(cause: Cause, comparisons: &[FeatureComparison]) -> Diagnosis
                 feature: comparison.feature.number(),
                 distance: comparison.distance,
                 shift: comparison.shift,
+                effect: None,
             })
             .collect(),
         explanation,

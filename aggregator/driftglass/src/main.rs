@@ -3,6 +3,7 @@
 //! It is the only program that knows both sides: the features of the agent and the statistics of the aggregator. Everything it
 //! says about a running fleet it asks over HTTP; `compare`, `simulate` and `demo` need no server.
 
+mod alert;
 mod client;
 mod compare;
 mod configuration;
@@ -49,6 +50,8 @@ enum Command {
     Reinstate(fleet::DeviceArguments),
     /// List alerts.
     Alerts(client::AlertArguments),
+    /// Show one alert in full: what moved, how large each difference is, and what became of it.
+    Alert(alert::ShowArguments),
     /// Say that an alert was right.
     Confirm(promise::JudgeArguments),
     /// Say that an alert was false: it is over, and counts in the record of false alerts.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Revoke(device) => fleet::revoke(&device),
         Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),
+        Command::Alert(show) => alert::show(&show),
         Command::Confirm(judge) => promise::confirm(&judge),
         Command::Dismiss(judge) => promise::dismiss(&judge),
         Command::Status(list) => promise::status(&list),

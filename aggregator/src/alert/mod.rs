@@ -12,6 +12,8 @@ use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::effect_size::EffectSizes;
+
 /// How bad it is. Thresholds: [`severity`](mod@severity).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +67,30 @@ pub struct MovedFeature {
     pub distance: f64,
     /// Change of the mean, in the feature's unit.
     pub shift: f64,
+    /// How large the difference is; none where it could not be measured, and in alerts of earlier releases.
+    #[serde(default)]
+    pub effect: Option<EffectSize>,
+}
+
+/// How large a difference is beyond what chance alone would show: for people, never a test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectSize {
+    /// Population stability index.
+    pub psi: f64,
+    /// Jensen-Shannon divergence in nats, at most ln 2.
+    pub jensen_shannon: f64,
+    /// Wasserstein's first distance, in the feature's unit.
+    pub wasserstein: f64,
+}
+
+impl From<EffectSizes> for EffectSize {
+    fn from(sizes: EffectSizes) -> Self {
+        Self {
+            psi: sizes.psi.beyond_chance(),
+            jensen_shannon: sizes.jensen_shannon.beyond_chance(),
+            wasserstein: sizes.wasserstein.beyond_chance(),
+        }
+    }
 }
 
 impl MovedFeature {

@@ -424,6 +424,12 @@ pub struct MovedFeature {
     pub distance: f64,
     /// Change of the mean, in the feature's unit.
     pub shift: f64,
+    /// Population stability index beyond what chance alone would show; this and the next two are sizes and no tests.
+    pub psi: Option<f64>,
+    /// Jensen-Shannon divergence beyond chance, in nats, at most ln 2.
+    pub js: Option<f64>,
+    /// Wasserstein's first distance beyond chance, in the feature's unit.
+    pub wasserstein: Option<f64>,
 }
 
 /// One line of an alert's history.
@@ -462,6 +468,9 @@ impl From<Alert> for AlertDetail {
                     unit: moved.feature().map(|feature| feature.spec().unit),
                     distance: moved.distance,
                     shift: moved.shift,
+                    psi: moved.effect.map(|effect| effect.psi),
+                    js: moved.effect.map(|effect| effect.jensen_shannon),
+                    wasserstein: moved.effect.map(|effect| effect.wasserstein),
                 })
                 .collect(),
             verdict: alert.verdict,

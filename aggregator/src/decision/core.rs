@@ -294,9 +294,10 @@ impl Core {
         let Some(pooled) = CountedWindow::sum(windows) else { return Ok(None) };
         let first_window = pooled.window.start;
         let comparisons = compare(&pooled, baseline);
-        let diagnosis =
+        let mut diagnosis =
             if frozen { diagnose::diagnose_as(Cause::Frozen, &comparisons) } else { diagnose::diagnose(&comparisons) };
 
+        measure(&mut diagnosis.features, &pooled, baseline);
         let (number, effect) = (self.next_alert_id, diagnosis.effect);
         self.next_alert_id = number.saturating_add(1);
         let note = format!(
@@ -359,6 +360,16 @@ fn pool(pools: &mut Pools, baseline: &Baseline) {
             let (shares, levels) = normal.variograms();
             pools.entry(feature.number()).or_default().add(shares, levels);
         }
+    }
+}
+
+/// Says of every feature that moved how large the difference is.
+fn measure(moved: &mut [MovedFeature], window: &CountedWindow, baseline: &Baseline) {
+    for moved in moved {
+        moved.effect = moved.feature().and_then(|feature| {
+            let sizes = baseline.feature(feature)?.effect_sizes(window.histogram(feature)?, window.window.merged)?;
+            Some(sizes.into())
+        });
     }
 }
 

@@ -150,6 +150,20 @@ fn a_shifted_camera_is_alerted_once_and_nobody_else() {
 }
 
 #[test]
+fn an_alert_says_how_large_each_difference_is_in_the_unit_of_the_feature() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 8, 0);
+    fleet.run(60..120, 8, 60);
+    let moved = &fleet.alerts[&1].features;
+    assert!(!moved.is_empty());
+    for moved in moved {
+        let effect = moved.effect.expect("measured");
+        assert!((0.95..1.05).contains(&(effect.wasserstein / moved.shift.abs())), "a plain shift: {moved:?}");
+        assert!((0.3..=std::f64::consts::LN_2).contains(&effect.jensen_shannon) && effect.psi > 2.0, "{moved:?}");
+    }
+}
+
+#[test]
 fn a_shift_within_the_tolerance_is_nobody_s_business() {
     let mut fleet = Fleet::new();
     fleet.run(0..60, 4, 0);

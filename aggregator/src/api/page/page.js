@@ -27,15 +27,45 @@ function fill(id, rows, columns, emptyText) {
 
 const time = (text) => (text ? new Date(text).toLocaleString() : null);
 
+// Which alerts show their effect sizes, so that a refresh does not close them.
+const unfolded = new Set();
+
+function movedCell(id, features) {
+  const moved = features.slice(0, 4).map((f) => `${f.name ?? "?"} ${f.shift > 0 ? "+" : ""}${f.shift.toPrecision(2)}`);
+  const td = cell(features.length ? "" : "no single feature");
+  if (features.length === 0) return td;
+  const details = document.createElement("details");
+  details.open = unfolded.has(id);
+  details.addEventListener("toggle", () => (details.open ? unfolded.add(id) : unfolded.delete(id)));
+  const summary = document.createElement("summary");
+  summary.textContent = moved.join(", ");
+  const table = document.createElement("table");
+  table.createCaption().textContent = "How large the differences are beyond chance; sizes, not tests";
+  const head = table.createTHead().insertRow();
+  for (const title of ["Feature", "Shift", "Wasserstein", "Unit", "PSI", "Jensen-Shannon"]) {
+    const th = document.createElement("th");
+    th.scope = "col";
+    th.textContent = title;
+    head.append(th);
+  }
+  const body = table.createTBody();
+  for (const f of features) {
+    const size = (value) => cell(value === null ? null : figure(value), "number");
+    body.insertRow().append(cell(f.name), size(f.shift), size(f.wasserstein), cell(f.unit), size(f.psi), size(f.js));
+  }
+  details.append(summary, table);
+  td.append(details);
+  return td;
+}
+
 function alertRow(alert) {
-  const moved = alert.features.slice(0, 4).map((f) => `${f.name ?? "?"} ${f.shift > 0 ? "+" : ""}${f.shift.toPrecision(2)}`);
   return [
     cell(alert.severity, alert.severity),
     cell(alert.cause),
     cell(alert.camera_id),
     cell(alert.state, alert.state),
     cell(time(alert.first_window)),
-    cell(moved.join(", ")),
+    movedCell(alert.id, alert.features),
     cell(alert.recommended_action),
     verdictCell(alert),
   ];

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use serde::Serialize;
 
 use super::{counted, failed};
-use crate::alert::Alert;
+use crate::alert::{Alert, EffectSize};
 use crate::decision::{Change, CountedWindow, History};
 use crate::store::{Batch, Greeted, Greeting, Standing, StoreError};
 
@@ -73,7 +73,11 @@ impl<'a> EmbeddedBatch<'a> {
         // JSON has no word for what is not a number, and would not read back.
         let mut alert = alert.clone();
         for moved in &mut alert.features {
-            for value in [&mut moved.distance, &mut moved.shift] {
+            let sizes = moved
+                .effect
+                .iter_mut()
+                .flat_map(|EffectSize { psi, jensen_shannon, wasserstein }| [psi, jensen_shannon, wasserstein]);
+            for value in [&mut moved.distance, &mut moved.shift].into_iter().chain(sizes) {
                 if !value.is_finite() {
                     tracing::error!(alert = alert.id, feature = moved.feature, %value, "stored as 0: not a finite number");
                     *value = 0.0;

@@ -157,7 +157,7 @@ pub(crate) fn alert(id: u64, camera: &CameraId, state: AlertState, at: UnixMilli
         state,
         first_window: UnixMillis(at.0 - 1),
         raised_at: at,
-        features: vec![MovedFeature { feature: 3, distance: 0.25, shift: -1.5 }],
+        features: vec![MovedFeature { feature: 3, distance: 0.25, shift: -1.5, effect: None }],
         verdict: None,
         history: vec![HistoryEntry { at, state, author: "driftglass".into(), note: "it \"moved\"".into() }],
     }

@@ -5,7 +5,7 @@ use driftglass_protocol::wire::Mark;
 
 use super::fixture::{Counting, MINUTE, NOW, alert as alert_of, camera, device, frame, hello, id, name, tombstone};
 use super::*;
-use crate::alert::{AlertState, Judgement, Severity, Verdict};
+use crate::alert::{AlertState, EffectSize, Judgement, Severity, Verdict};
 use crate::decision::{Change, History};
 use crate::ledger::{Outcome, enter, judge_alert};
 use crate::store::Batch;
@@ -295,9 +295,12 @@ fn an_alert_with_figures_that_are_not_numbers_reads_back() {
     batch.register(&gateway, NOW).expect("registers");
     let mut alert = alert_of(1, &camera(&gateway, "door"), AlertState::Alerting, NOW);
     alert.features[0].shift = f64::NAN;
+    alert.features[0].effect = Some(EffectSize { psi: 0.5, jensen_shannon: f64::NAN, wasserstein: f64::INFINITY });
     batch.apply(&Change::Alert(alert)).expect("stores, also for a camera without a window");
     batch.commit().expect("commits");
-    assert_eq!(store.reader().alert(1).expect("reads").expect("known").features[0].shift, 0.0);
+    let moved = store.reader().alert(1).expect("reads").expect("known").features[0];
+    assert_eq!(moved.shift, 0.0);
+    assert_eq!(moved.effect, Some(EffectSize { psi: 0.5, jensen_shannon: 0.0, wasserstein: 0.0 }));
 }
 
 #[test]
