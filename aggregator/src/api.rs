@@ -8,6 +8,7 @@
 //! Deliberately absent for now: acknowledging and silencing alerts, changing baselines, server-sent events, drawing, the OpenAPI document.
 
 mod configuration;
+mod detectability;
 mod drift;
 mod guard;
 mod identity;
@@ -20,6 +21,7 @@ mod statistics;
 mod types;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -61,6 +63,8 @@ pub struct Api {
     operators: Arc<Operators>,
     /// False alerts allowed per site and month, where the operator has said so.
     budget: Option<AlarmBudget>,
+    /// How long a camera is watched before it is judged.
+    learning: Duration,
     /// Who may ask; everybody on this machine where there is none.
     gate: Option<Arc<Gate>>,
     /// True once the service is stopping.
@@ -95,6 +99,7 @@ impl Api {
             configurator,
             operators,
             budget: None,
+            learning: Duration::ZERO,
             gate: None,
             stopping,
             reads,
@@ -102,10 +107,10 @@ impl Api {
         }
     }
 
-    /// Shows this budget beside the target that it leads to.
+    /// Shows what was configured: false alerts allowed per site and month, and how long cameras learn.
     #[must_use]
-    pub fn within(self, budget: Option<AlarmBudget>) -> Self {
-        Self { budget, ..self }
+    pub fn promising(self, budget: Option<AlarmBudget>, learning: Duration) -> Self {
+        Self { budget, learning, ..self }
     }
 
     /// Answers those only whom the gate lets in; without one, everybody who can connect.
@@ -142,6 +147,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/", get(page::html))
         .route("/page.js", get(page::script))
         .route("/page.css", get(page::style))
+        .route("/camera", get(page::camera))
+        .route("/camera.js", get(page::camera_script))
         .route("/login", get(page::login))
         .route("/login.js", get(page::login_script))
         .route("/api/v1/session", get(session::show).post(session::sign_in).delete(session::sign_out))
@@ -158,6 +165,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/identity-events", get(identity::events))
         .route("/api/v1/cameras", get(rest::cameras))
         .route("/api/v1/cameras/{id}", get(rest::camera))
+        .route("/api/v1/cameras/{id}/detectability", get(detectability::show))
         .route("/api/v1/cameras/{id}/features/{feature}/stats", get(rest::feature_stats))
         .route("/api/v1/alerts", get(rest::alerts))
         .route("/api/v1/alerts/{id}", get(rest::alert))

@@ -14,6 +14,7 @@ pub mod configurator;
 pub mod decision;
 pub mod diagnose;
 pub mod evidence;
+pub mod foresight;
 pub mod host;
 pub mod identity;
 pub mod ingest;

@@ -1,7 +1,5 @@
 //! `alert`: one alert in full.
 
-use std::fmt::Write;
-
 use clap::Args;
 use serde::Deserialize;
 
@@ -59,30 +57,31 @@ impl Alert {
     fn lines(&self) -> String {
         let Self { id, camera_id, cause, severity, state, recommended_action, .. } = self;
         let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let mut out = format!(
-            "alert {id}: {cause}, severity {severity}, {state}\ncamera    {camera_id}\nbegan     {}\nraised    {}\n\
-             verdict   {}\nto do     {recommended_action}\n",
-            shown(&self.first_window),
-            shown(&self.raised_at),
-            shown(&self.verdict),
-        );
+        let mut lines = vec![
+            format!("alert {id}: {cause}, severity {severity}, {state}"),
+            format!("camera    {camera_id}"),
+            format!("began     {}", shown(&self.first_window)),
+            format!("raised    {}", shown(&self.raised_at)),
+            format!("verdict   {}", shown(&self.verdict)),
+            format!("to do     {recommended_action}"),
+        ];
         if !self.features.is_empty() {
-            out.push_str("\nMOVED                         SHIFT WASSERSTEIN UNIT          PSI     JS   (beyond chance; sizes, not tests)\n");
+            let heading = "MOVED                         SHIFT WASSERSTEIN UNIT          PSI     JS   (beyond chance; sizes, not tests)";
+            lines.extend([String::new(), heading.to_owned()]);
         }
         let size =
             |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
-        for Moved { name, unit, shift, psi, js, wasserstein } in &self.features {
+        lines.extend(self.features.iter().map(|Moved { name, unit, shift, psi, js, wasserstein }| {
             let (name, unit) = (shown(name), shown(unit));
             let (wasserstein, psi, js) = (size(*wasserstein, 3), size(*psi, 2), size(*js, 3));
-            // Writing to a string does not fail.
-            drop(writeln!(out, "{name:<24} {shift:>+10.3} {wasserstein:>11} {unit:<10} {psi:>6} {js:>6}"));
-        }
-        out.push('\n');
-        for Entry { at, state, author, note } in &self.history {
-            drop(writeln!(out, "{:<24} {state:<11} {author}: {note}", shown(at)));
-        }
-        out.truncate(out.trim_end().len());
-        out
+            format!("{name:<24} {shift:>+10.3} {wasserstein:>11} {unit:<10} {psi:>6} {js:>6}")
+        }));
+        lines.push(String::new());
+        let history = self.history.iter();
+        lines.extend(
+            history.map(|Entry { at, state, author, note }| format!("{:<24} {state:<11} {author}: {note}", shown(at))),
+        );
+        lines.join("\n")
     }
 }
 

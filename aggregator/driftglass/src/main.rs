@@ -8,6 +8,7 @@ mod client;
 mod compare;
 mod configuration;
 mod demo;
+mod detectability;
 mod exit;
 mod fleet;
 mod promise;
@@ -52,6 +53,8 @@ enum Command {
     Alerts(client::AlertArguments),
     /// Show one alert in full: what moved, how large each difference is, and what became of it.
     Alert(alert::ShowArguments),
+    /// Show what a camera would see within the hour: the smallest shifts it would be alerted for, and the faults it would miss.
+    Detectability(detectability::DetectabilityArguments),
     /// Say that an alert was right.
     Confirm(promise::JudgeArguments),
     /// Say that an alert was false: it is over, and counts in the record of false alerts.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),
         Command::Alert(show) => alert::show(&show),
+        Command::Detectability(camera) => detectability::show(&camera),
         Command::Confirm(judge) => promise::confirm(&judge),
         Command::Dismiss(judge) => promise::dismiss(&judge),
         Command::Status(list) => promise::status(&list),

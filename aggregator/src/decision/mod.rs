@@ -11,6 +11,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use self::camera::Standing;
 pub use self::core::{Core, Settings, StateError};
 pub use self::target::Target;
 

@@ -32,6 +32,8 @@ const REACTION: f64 = 0.2;
 const DISAGREEMENT: f64 = 2.5;
 /// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
 const REPEATS: f64 = 0.1;
+/// Share of a camera's evidence that the mean over its features is; see [`CameraEvidence::now`].
+pub const SINGLE_FEATURES: f64 = (1.0 - REPEATS) / 2.0;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
 /// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.

@@ -213,7 +213,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let verdicts = Arc::clone(&operators);
     let api =
         Api::new(reader, progress, shown, connections, desk, wishes, verdicts, stopped.clone(), config.max_cameras());
-    let api = api.behind(gate.clone()).within(config.budget());
+    let api = api.behind(gate.clone()).promising(config.budget(), config.learning());
     let mut upkeep = JoinSet::new();
     if let Some(gate) = gate {
         upkeep.spawn(access::watch(gate, config.data_dir().to_owned()));

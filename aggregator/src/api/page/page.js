@@ -116,9 +116,18 @@ function showPromise(promise) {
     `${rate}; ${right} right, ${wrong} false, ${unjudged} not judged in ${figure(site_days)} site-days`;
 }
 
+function cameraCell(camera) {
+  const link = document.createElement("a");
+  link.href = `/camera?id=${encodeURIComponent(camera.id)}`;
+  link.textContent = camera.id;
+  const td = cell("");
+  td.append(link);
+  return td;
+}
+
 function cameraRow(camera) {
   return [
-    cell(camera.id),
+    cameraCell(camera),
     cell(camera.state, camera.state),
     cell(camera.connected ? "connected" : "offline", camera.connected ? "connected" : "offline"),
     cell(camera.frames_total.toLocaleString(), "number"),
