@@ -157,6 +157,28 @@ pub struct Unseen {
     pub for_want_of: Vec<Feature>,
 }
 
+impl Unseen {
+    /// In a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let fault = match self.cause {
+            Cause::Frozen => "a freeze",
+            Cause::Covered => "a cover",
+            Cause::Moved => "a move",
+            Cause::Defocused => "defocus",
+            Cause::Dirty => "dirt",
+            Cause::Fogged => "fog",
+            Cause::Dark => "darkness",
+            Cause::Overexposed => "overexposure",
+            Cause::ColourCast => "a colour cast",
+            Cause::Infrared => "a switch to infrared",
+            other => other.name(),
+        };
+        let names: Vec<&str> = self.for_want_of.iter().map(|feature| feature.name()).collect();
+        format!("{fault} would not be seen: no shift of {} would raise an alert here", names.join(" or "))
+    }
+}
+
 impl Foresight {
     /// The smallest shift of a feature in a way; none for a feature that the camera does not have.
     fn reach(&self, feature: Feature, way: Way) -> Reach {

@@ -60,8 +60,10 @@ impl Interval {
 impl Promise {
     fn lines(&self) -> String {
         let Self { q, epoch_seconds, sites, .. } = self;
-        let hours = epoch_seconds / 3600.0;
-        let of_alerts = format!("of the alerts of {hours:.0} hours at most {:.2} % false on average", q * 100.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a stretch of time, for display")]
+        let epoch = std::time::Duration::from_secs(epoch_seconds.max(0.0) as u64);
+        let epoch = humantime::format_duration(epoch);
+        let of_alerts = format!("of the alerts of {epoch} at most {:.2} % false on average", q * 100.0);
         let promised = match self.budget_per_site_month {
             Some(budget) => {
                 let capped = if self.capped { "; the budget would allow more" } else { "" };

@@ -75,10 +75,8 @@ struct UnseenFault {
 }
 
 impl From<Unseen> for UnseenFault {
-    fn from(Unseen { cause, for_want_of }: Unseen) -> Self {
-        let names: Vec<&str> = for_want_of.iter().map(|feature| feature.name()).collect();
-        let because = format!("{cause} would not be seen: {} cannot show enough here", names.join(" and "));
-        Self { cause, because }
+    fn from(unseen: Unseen) -> Self {
+        Self { cause: unseen.cause, because: unseen.sentence() }
     }
 }
 

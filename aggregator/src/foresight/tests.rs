@@ -183,6 +183,12 @@ fn a_camera_that_looks_at_a_blank_wall_would_not_see_a_defocus_and_one_with_text
         let foresight = camera_at(&[(Feature::HighFrequencyEnergy, detail), (Feature::LumaMean, 120)]);
         foresight.unseen().into_iter().map(|unseen| unseen.cause).collect()
     };
+    let wall = camera_at(&[(Feature::HighFrequencyEnergy, 0), (Feature::LumaMean, 120)]).unseen();
+    let sentences: Vec<String> = wall.iter().map(Unseen::sentence).collect();
+    assert!(
+        sentences.iter().any(|said| said.starts_with("defocus would not be seen: no shift of high_")),
+        "{sentences:?}"
+    );
     let (wall, street) = (unseen(0), unseen(120));
     assert!(wall.contains(&Cause::Defocused) && !street.contains(&Cause::Defocused), "{wall:?} {street:?}");
     assert!(!wall.contains(&Cause::Noise), "noise gives detail to a wall: {wall:?}");

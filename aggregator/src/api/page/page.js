@@ -101,8 +101,13 @@ function verdictCell(alert) {
 const figure = (number) => number.toLocaleString(undefined, { maximumSignificantDigits: 2 });
 const limits = (interval) => `${figure(interval.estimate)} (${figure(interval.low)} to ${figure(interval.high)})`;
 
+function epochText(seconds) {
+  const [count, unit] = seconds % 86400 === 0 ? [seconds / 86400, "day"] : [seconds / 3600, "hour"];
+  return count === 1 ? `one ${unit}` : `${figure(count)} ${unit}s`;
+}
+
 function showPromise(promise) {
-  const share = `of the alerts of ${figure(promise.epoch_seconds / 3600)} hours at most ${figure(promise.q * 100)} % false on average`;
+  const share = `of the alerts of ${epochText(promise.epoch_seconds)} at most ${figure(promise.q * 100)} % false on average`;
   const budget = promise.budget_per_site_month;
   const capped = promise.capped ? "; the budget would allow more" : "";
   document.getElementById("promised").textContent = budget === null
