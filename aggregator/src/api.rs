@@ -1,24 +1,27 @@
-//! What people and programs ask over HTTP. Identities can be changed; the rest is read-only in this release.
+//! What people and programs ask over HTTP. Identities and configurations can be changed and alerts judged; the rest is read-only.
 //!
 //! Must hold: every error is `application/problem+json`; every list is paged and bounded; types that leave here are neither wire
 //! nor store types; who asks has been judged by `guard` before any route is reached; a foreign page in somebody's browser can neither
 //! read from here nor change anything (a change needs a JSON body besides, which such a page may not send); nothing is loaded from
 //! elsewhere.
 //!
-//! Deliberately absent for now: changing alerts and baselines, server-sent events, drawing, the OpenAPI document.
+//! Deliberately absent for now: acknowledging and silencing alerts, changing baselines, server-sent events, drawing, the OpenAPI document.
 
 mod configuration;
+mod detectability;
 mod drift;
 mod guard;
 mod identity;
 mod page;
 mod problem;
+mod promise;
 mod rest;
 mod session;
 mod statistics;
 mod types;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -34,8 +37,10 @@ pub(crate) use self::types::rfc3339;
 pub use self::types::*;
 use crate::access::Gate;
 use crate::configurator::Configurator;
+use crate::evidence::budget::AlarmBudget;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
+use crate::operators::Operators;
 use crate::registrar::Registrar;
 use crate::store::StoreError;
 use crate::store::embedded::{PAGE_MAX, Page, Reader};
@@ -55,6 +60,11 @@ pub struct Api {
     connections: Arc<Connections>,
     registrar: Arc<Registrar>,
     configurator: Arc<Configurator>,
+    operators: Arc<Operators>,
+    /// False alerts allowed per site and month, where the operator has said so.
+    budget: Option<AlarmBudget>,
+    /// How long a camera is watched before it is judged.
+    learning: Duration,
     /// Who may ask; everybody on this machine where there is none.
     gate: Option<Arc<Gate>>,
     /// True once the service is stopping.
@@ -74,12 +84,33 @@ impl Api {
         connections: Arc<Connections>,
         registrar: Arc<Registrar>,
         configurator: Arc<Configurator>,
+        operators: Arc<Operators>,
         stopping: watch::Receiver<bool>,
         max_cameras: usize,
     ) -> Self {
         let drift = drift::DriftScores::new(max_cameras);
         let reads = Semaphore::new(READS_MAX);
-        Self { reader, progress, metrics, connections, registrar, configurator, gate: None, stopping, reads, drift }
+        Self {
+            reader,
+            progress,
+            metrics,
+            connections,
+            registrar,
+            configurator,
+            operators,
+            budget: None,
+            learning: Duration::ZERO,
+            gate: None,
+            stopping,
+            reads,
+            drift,
+        }
+    }
+
+    /// Shows what was configured: false alerts allowed per site and month, and how long cameras learn.
+    #[must_use]
+    pub fn promising(self, budget: Option<AlarmBudget>, learning: Duration) -> Self {
+        Self { budget, learning, ..self }
     }
 
     /// Answers those only whom the gate lets in; without one, everybody who can connect.
@@ -116,6 +147,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/", get(page::html))
         .route("/page.js", get(page::script))
         .route("/page.css", get(page::style))
+        .route("/camera", get(page::camera))
+        .route("/camera.js", get(page::camera_script))
         .route("/login", get(page::login))
         .route("/login.js", get(page::login_script))
         .route("/api/v1/session", get(session::show).post(session::sign_in).delete(session::sign_out))
@@ -132,9 +165,13 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/identity-events", get(identity::events))
         .route("/api/v1/cameras", get(rest::cameras))
         .route("/api/v1/cameras/{id}", get(rest::camera))
+        .route("/api/v1/cameras/{id}/detectability", get(detectability::show))
         .route("/api/v1/cameras/{id}/features/{feature}/stats", get(rest::feature_stats))
         .route("/api/v1/alerts", get(rest::alerts))
         .route("/api/v1/alerts/{id}", get(rest::alert))
+        .route("/api/v1/alerts/{id}/confirm", post(promise::confirm))
+        .route("/api/v1/alerts/{id}/dismiss", post(promise::dismiss))
+        .route("/api/v1/promise", get(promise::show))
         .fallback(|uri: Uri| async move {
             Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
         })

@@ -20,6 +20,7 @@ pub use http::{Http, HttpTls};
 use thiserror::Error;
 
 use crate::decision::Dependence;
+use crate::evidence::budget::{AlarmBudget, LARGEST_Q};
 
 /// Where the service looks for its file unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/driftglass/aggregator.toml";
@@ -61,6 +62,7 @@ pub struct Config {
     certificate_lifetime: Duration,
     q: f64,
     dependence: Dependence,
+    budget: Option<AlarmBudget>,
     epoch: Duration,
     retention: Duration,
     learning: Duration,
@@ -110,7 +112,7 @@ impl Config {
         self.certificate_lifetime
     }
 
-    /// Target of the false discovery rate, 0 < q <= 0.5.
+    /// Target of the false discovery rate, 0 < q <= 0.5; with a budget the most that it leads to.
     #[must_use]
     pub const fn q(&self) -> f64 {
         self.q
@@ -120,6 +122,12 @@ impl Config {
     #[must_use]
     pub const fn dependence(&self) -> Dependence {
         self.dependence
+    }
+
+    /// False alerts allowed per site and month, where the operator has said so instead of giving `q`.
+    #[must_use]
+    pub const fn budget(&self) -> Option<AlarmBudget> {
+        self.budget
     }
 
     /// The stretch of time over which the false discovery rate is promised.
@@ -166,7 +174,7 @@ impl Config {
         let trust_domain = reader.take("identity.trust_domain", "driftglass.local", trust_domain);
         let certificate_lifetime = reader
             .take("identity.certificate_lifetime", "30d", |value| duration(value, Duration::from_secs(10), 90 * DAY));
-        let q = reader.take("alerting.q", "0.05", rate);
+        let promise = promise(&mut reader);
         let dependence = reader.take("alerting.dependence", "positive", dependence);
         let epoch = reader.take("alerting.epoch", "1d", |value| duration(value, 60 * MINUTE, 7 * DAY));
         reader.take("store.kind", "embedded", embedded);
@@ -191,7 +199,7 @@ impl Config {
             http,
             trust_domain,
             certificate_lifetime,
-            q,
+            promise,
             dependence,
             epoch,
             retention,
@@ -206,7 +214,7 @@ impl Config {
                 Some(http),
                 Some(trust_domain),
                 Some(certificate_lifetime),
-                Some(q),
+                Some((q, budget)),
                 Some(dependence),
                 Some(epoch),
                 Some(retention),
@@ -222,6 +230,7 @@ impl Config {
                 certificate_lifetime,
                 q,
                 dependence,
+                budget,
                 epoch,
                 retention,
                 learning,
@@ -289,6 +298,9 @@ pub struct Overrides {
     /// Under which dependence between cameras it holds: positive or arbitrary.
     #[arg(long, env = "DRIFTGLASS_ALERTING_DEPENDENCE", value_name = "KIND")]
     pub alerting_dependence: Option<String>,
+    /// False alerts allowed per site and month, instead of the target; or off.
+    #[arg(long, env = "DRIFTGLASS_ALERTING_FALSE_ALERTS_PER_SITE_MONTH", value_name = "N")]
+    pub alerting_false_alerts_per_site_month: Option<String>,
     /// The stretch of time the target holds for.
     #[arg(long, env = "DRIFTGLASS_ALERTING_EPOCH", value_name = "DURATION")]
     pub alerting_epoch: Option<String>,
@@ -324,6 +336,7 @@ impl Overrides {
             "identity.certificate_lifetime" => self.identity_certificate_lifetime.as_deref(),
             "alerting.q" => self.alerting_q.as_deref(),
             "alerting.dependence" => self.alerting_dependence.as_deref(),
+            "alerting.false_alerts_per_site_month" => self.alerting_false_alerts_per_site_month.as_deref(),
             "alerting.epoch" => self.alerting_epoch.as_deref(),
             "store.retention" => self.store_retention.as_deref(),
             "baseline.learning" => self.baseline_learning.as_deref(),
@@ -364,6 +377,8 @@ struct Reader<'a> {
     known: BTreeSet<&'static str>,
     /// Where each setting was given, and what it was.
     taken: BTreeMap<&'static str, Entry>,
+    /// Settings that nobody gave.
+    defaults: BTreeSet<&'static str>,
     faults: Vec<Fault>,
 }
 
@@ -371,7 +386,15 @@ impl<'a> Reader<'a> {
     fn new(file: &'a str, text: &str, overrides: &'a Overrides) -> Self {
         let mut faults = Vec::new();
         let document = Document::parse(file, text, &mut faults);
-        Self { file, document, overrides, known: BTreeSet::new(), taken: BTreeMap::new(), faults }
+        Self {
+            file,
+            document,
+            overrides,
+            known: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            defaults: BTreeSet::new(),
+            faults,
+        }
     }
 
     /// One setting. A file's value is checked even where it is overridden; `None` means that a fault has been noted.
@@ -386,6 +409,7 @@ impl<'a> Reader<'a> {
         if let Some(value) = overriding.or(in_file) {
             return value;
         }
+        self.defaults.insert(key);
         let value = Value::untyped(default.to_owned());
         self.accept(key, Entry { place: format!("{} (default)", self.file), value }, &check)
     }
@@ -544,6 +568,36 @@ fn rate(value: &Value) -> Result<f64, String> {
     .ok_or_else(|| "allowed is a number above 0 and at most 0.5".to_owned())
 }
 
+/// `q` itself, or a budget and the most that it leads to.
+fn promise(reader: &mut Reader<'_>) -> Option<(f64, Option<AlarmBudget>)> {
+    let q = reader.take("alerting.q", "0.05", rate);
+    let key = "alerting.false_alerts_per_site_month";
+    let budget = reader.take(key, "off", budget)?;
+    if budget.is_none() {
+        return Some((q?, None));
+    }
+    if !reader.defaults.contains("alerting.q") {
+        reader.fault_at(key, "this sets q, and alerting.q is given too: remove one of the two");
+        return None;
+    }
+    Some((LARGEST_Q, budget))
+}
+
+/// Fewer than one in a thousand years, or more than three a day, are no budgets.
+fn budget(value: &Value) -> Result<Option<AlarmBudget>, String> {
+    if text(value) == Some("off") {
+        return Ok(None);
+    }
+    match value {
+        Value::Number(number) => number.replace('_', "").parse().ok(),
+        Value::Text(_) | Value::Flag(_) | Value::Other(_) => None,
+    }
+    .filter(|budget| (0.0001..=100.0).contains(budget))
+    .and_then(|budget| AlarmBudget::per_site_month(budget).ok())
+    .map(Some)
+    .ok_or_else(|| "allowed is a number from 0.0001 to 100 (1 is one a month, 0.083 one a year), or \"off\"".to_owned())
+}
+
 fn count(value: &Value) -> Result<usize, String> {
     match value {
         Value::Number(number) => number.replace('_', "").parse().ok(),
@@ -698,7 +752,8 @@ mod tests {
             http_auth: Some("tokens".into()),
             identity_trust_domain: Some("acme".into()),
             identity_certificate_lifetime: Some("7d".into()),
-            alerting_q: Some("0.25".into()),
+            alerting_q: None,
+            alerting_false_alerts_per_site_month: Some("0.5".into()),
             alerting_dependence: Some("arbitrary".into()),
             alerting_epoch: Some("2d".into()),
             store_retention: Some("9d".into()),
@@ -722,7 +777,8 @@ mod tests {
             },
             trust_domain: "acme".into(),
             certificate_lifetime: 7 * DAY,
-            q: 0.25,
+            q: LARGEST_Q,
+            budget: AlarmBudget::per_site_month(0.5).ok(),
             dependence: Dependence::Arbitrary,
             epoch: 2 * DAY,
             retention: 9 * DAY,
@@ -730,6 +786,29 @@ mod tests {
             max_cameras: 5,
         };
         assert_eq!(Config::parse("a.toml", "", &overrides), Ok(expected));
+    }
+
+    #[test]
+    fn a_budget_takes_the_place_of_q_and_both_at_once_are_refused() {
+        let config = parse("[alerting]\nfalse_alerts_per_site_month = 1").expect("valid");
+        assert_eq!((config.q(), config.budget()), (LARGEST_Q, AlarmBudget::per_site_month(1.0).ok()));
+        let off = parse("[alerting]\nq = 0.1\nfalse_alerts_per_site_month = \"off\"").expect("valid");
+        assert_eq!((off.q(), off.budget()), (0.1, None));
+        let both = "[alerting]\nq = 0.05\nfalse_alerts_per_site_month = 2";
+        assert_eq!(
+            parse(both),
+            Err(vec![
+                "a.toml:3: alerting.false_alerts_per_site_month = 2: this sets q, and alerting.q is given too: remove one of the two"
+                    .to_owned()
+            ])
+        );
+        let overrides = Overrides { alerting_q: Some("0.1".into()), ..Overrides::default() };
+        let text = "[alerting]\nfalse_alerts_per_site_month = 2";
+        assert!(Config::parse("a.toml", text, &overrides).is_err(), "wherever the other one comes from");
+        for wrong in ["0", "-1", "101", "nan", "\"one\"", "true"] {
+            let faults = parse(&format!("[alerting]\nfalse_alerts_per_site_month = {wrong}")).expect_err("no budget");
+            assert!(faults.len() == 1 && faults[0].contains("allowed is a number from 0.0001 to 100"), "{faults:?}");
+        }
     }
 
     #[test]
@@ -752,6 +831,6 @@ mod tests {
             .collect();
         assert_eq!(parse(&uncommented.join("\n")), Ok(defaults));
         let settings = uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(settings, 23, "every setting is shown");
+        assert_eq!(settings, 24, "every setting is shown");
     }
 }

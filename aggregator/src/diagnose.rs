@@ -20,6 +20,42 @@ const LISTED: usize = 8;
 /// Mean chroma below which a picture has no colour, in levels.
 const GREY: f64 = 2.5;
 
+/// Which way a feature moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To larger values.
+    Up,
+    /// To smaller values.
+    Down,
+    /// Either way.
+    Either,
+}
+
+/// Features without which a fault cannot be told: the rules below name it only where at least one of these has moved in its way.
+pub const NEEDED: [(Cause, &[(Feature, Way)]); 12] = [
+    (Cause::Frozen, &[(Feature::ChangeFraction, Way::Down)]),
+    (Cause::Covered, &[(Feature::LumaStd, Way::Down), (Feature::ReferenceCorrelation, Way::Down)]),
+    (
+        Cause::Moved,
+        &[
+            (Feature::ViewDisplacement, Way::Up),
+            (Feature::ViewRotation, Way::Either),
+            (Feature::HashDistance, Way::Up),
+            (Feature::ReferenceCorrelation, Way::Down),
+            (Feature::TileLoss, Way::Up),
+        ],
+    ),
+    (Cause::Defocused, &[(Feature::HighFrequencyEnergy, Way::Down)]),
+    (Cause::Dirty, &[(Feature::LastingChange, Way::Up), (Feature::HashDistance, Way::Up)]),
+    (Cause::Fogged, &[(Feature::HighFrequencyEnergy, Way::Down), (Feature::TileLoss, Way::Up)]),
+    (Cause::Dark, &[(Feature::LumaMean, Way::Down)]),
+    (Cause::Overexposed, &[(Feature::BrightFraction, Way::Up)]),
+    (Cause::ColourCast, &[(Feature::CbMean, Way::Either), (Feature::CrMean, Way::Either)]),
+    (Cause::Infrared, &[(Feature::ChromaRms, Way::Down)]),
+    (Cause::Noise, &[(Feature::NoiseLevel, Way::Up), (Feature::HighFrequencyEnergy, Way::Up)]),
+    (Cause::Compression, &[(Feature::Blockiness, Way::Up), (Feature::QuantisationMean, Way::Up)]),
+];
+
 /// What the moved features look like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
@@ -64,6 +100,7 @@ pub fn diagnose_as(cause: Cause, comparisons: &[FeatureComparison]) -> Diagnosis
                 feature: comparison.feature.number(),
                 distance: comparison.distance,
                 shift: comparison.shift,
+                effect: None,
             })
             .collect(),
         explanation,
@@ -232,6 +269,38 @@ mod tests {
         ];
         for (cause, moved) in cases {
             assert_eq!(named(moved), cause, "{moved:?}");
+        }
+    }
+
+    /// What a fault moves besides the features it is told by.
+    fn companions(cause: Cause, feature: Feature) -> Vec<(Feature, f64)> {
+        use Feature as F;
+        match (cause, feature) {
+            (Cause::Covered, F::LumaStd) => vec![(F::LumaEntropy, -9.0), (F::HighFrequencyEnergy, -9.0)],
+            (Cause::Covered, _) => vec![(F::LumaMean, -3.0)],
+            (Cause::Dirty, F::LastingChange) => vec![(F::ViewDisplacement, 0.0)],
+            (Cause::Dirty, _) => vec![(F::LumaEntropy, 4.0)],
+            (Cause::Fogged, _) => vec![(F::LumaMean, 4.0)],
+            (Cause::Dark, _) => vec![(F::LumaEntropy, -5.0), (F::DarkFraction, 20.0)],
+            (Cause::Overexposed, _) => vec![(F::LumaMean, 9.0)],
+            (Cause::Noise, F::HighFrequencyEnergy) => vec![(F::SpectralTilt, 3.0)],
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_fault_is_told_by_every_feature_it_needs_and_without_them_it_is_not() {
+        for (cause, needed) in NEEDED {
+            for &(feature, way) in needed {
+                let others = companions(cause, feature);
+                let shift = if way == Way::Down { -18.0 } else { 18.0 };
+                let moved: Vec<(Feature, f64)> = others.iter().copied().chain([(feature, shift)]).collect();
+                assert_eq!(named(&moved), cause, "{moved:?}");
+                assert_ne!(named(&others), cause, "{others:?}");
+                if way == Way::Either {
+                    assert_eq!(named(&[(feature, -18.0)]), cause, "{feature:?} the other way");
+                }
+            }
         }
     }
 

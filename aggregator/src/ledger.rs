@@ -12,7 +12,7 @@ use driftglass_protocol::summary::{Quality, Window};
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Mark, Record, parse_frame};
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Judgement};
 use crate::decision::{Change, CountedWindow, History};
 use crate::store::{Batch, StoreError};
 
@@ -37,6 +37,9 @@ pub trait Decide {
 
     /// The number of the next alert.
     fn set_next_alert_id(&mut self, id: u64);
+
+    /// Takes an operator's verdict on an alert and says what to keep; nothing where it does not have that alert any more.
+    fn judge(&mut self, alert: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change>;
 
     /// Takes in a window and says what to keep. `history` holds the windows accepted before, and not yet this one.
     ///
@@ -68,6 +71,7 @@ pub enum Outcome {
 
 /// Something that happened, told to whoever listens once it is durable.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a window; boxed, each would cost an allocation")]
 pub enum Event {
     /// A window was counted.
     Window {
@@ -79,7 +83,7 @@ pub enum Event {
         quality: Quality,
     },
     /// An alert was raised or changed.
-    Alert(Alert),
+    Alert(Box<Alert>),
 }
 
 /// Judges one record and does within `batch` all that it causes. Nothing of it counts before the batch is committed.
@@ -131,6 +135,35 @@ pub fn enter<B: Batch, D: Decide>(
     }
     batch.set_mark(device, mark, record.id.mark(), now)?;
     Ok(Outcome::Accepted(record.id.mark()))
+}
+
+/// Takes an operator's verdict on an alert, open or over; `None` where there is no such alert.
+///
+/// # Errors
+/// As [`enter`].
+pub fn judge_alert<B: Batch, D: Decide>(
+    batch: &mut B,
+    core: &mut D,
+    id: u64,
+    judgement: &Judgement,
+    now: UnixMillis,
+    events: &mut Vec<Event>,
+) -> Result<Option<Alert>, StoreError> {
+    let mut changes = core.judge(id, judgement, now);
+    if changes.is_empty() {
+        let Some(mut alert) = batch.alert(id)? else { return Ok(None) };
+        alert.judge(judgement, now);
+        changes.push(Change::Alert(Box::new(alert)));
+    }
+    let mut judged = None;
+    for change in changes {
+        batch.apply(&change)?;
+        if let Change::Alert(alert) = change {
+            events.push(Event::Alert(alert.clone()));
+            judged = Some(*alert);
+        }
+    }
+    Ok(judged)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::access::Refusal;
 use crate::alert::{AlertState, Severity};
+use crate::decision::Target;
 use crate::ingest::{Observer, Rejection};
 
 /// Content type of [`Metrics::render`].
@@ -39,6 +40,7 @@ pub struct Metrics {
     lag: Histogram,
     evaluation: Histogram,
     q: Gauge,
+    target: Mutex<Target>,
     /// Series that are set from a [`Snapshot`]; the lock keeps two readers from seeing each other's half.
     set: Mutex<FromStore>,
 }
@@ -82,11 +84,11 @@ pub struct CameraDrift {
 }
 
 impl Metrics {
-    /// All series, at zero. `q` is the target of the false discovery rate.
+    /// All series, at zero.
     ///
     /// # Errors
     /// Only for a mistake in this file.
-    pub fn new(q: f64) -> Result<Self, MetricsError> {
+    pub fn new(promised: Target) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
@@ -163,7 +165,7 @@ impl Metrics {
             "Largest expected share of false alerts among the alerts of an epoch.",
         )?;
         registry.register(Box::new(target.clone()))?;
-        target.set(q);
+        target.set(promised.q);
         let frames = IntCounterVec::new(
             Opts::new("driftglass_frames_total", "Frames measured in all windows ever counted, by site."),
             &["site"],
@@ -196,6 +198,7 @@ impl Metrics {
             lag,
             evaluation,
             q: target,
+            target: Mutex::new(promised),
             set,
         })
     }
@@ -225,10 +228,19 @@ impl Metrics {
         self.evaluation.observe(seconds);
     }
 
-    /// The target of the false discovery rate.
+    /// Says what is promised from now on.
+    pub fn promise(&self, target: Target) {
+        let mut promised = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if *promised != target {
+            *promised = target;
+            self.q.set(target.q);
+        }
+    }
+
+    /// What is promised now.
     #[must_use]
-    pub fn q(&self) -> f64 {
-        self.q.get()
+    pub fn promised(&self) -> Target {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything in Prometheus' text format.
@@ -301,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_names_of_the_contract_are_there_and_a_second_reading_counts_nothing_twice() {
-        let metrics = Metrics::new(0.05).expect("valid names");
+        let metrics = Metrics::new(Target::fixed(0.05)).expect("valid names");
         metrics.reject(Rejection::Checksum);
         metrics.accepted(Some(0.3));
         metrics.duplicate();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use driftglass_aggregator::baseline::Tolerances;
-use driftglass_aggregator::decision::{Core, Settings};
+use driftglass_aggregator::decision::{Core, Dependence, Settings};
 use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
 use driftglass_aggregator::writer::{self, Writer};
@@ -43,6 +43,8 @@ pub(crate) fn run(count: usize) {
         epoch: Millis(86_400_000),
         learning: Millis(86_400_000),
         tolerances: Tolerances::CATALOGUE,
+        budget: None,
+        dependence: Dependence::Positive,
     };
     let clock = || UnixMillis(1_800_000_000_000);
     let writer_settings = writer::Settings::default();

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use driftglass_aggregator::baseline::Tolerances;
-use driftglass_aggregator::decision::{Core, Settings};
+use driftglass_aggregator::decision::{Core, Dependence, Settings};
 use driftglass_aggregator::host::{now, transport};
 use driftglass_aggregator::identity::device_of;
 use driftglass_aggregator::ingest::{Connections, Ledger, LedgerError, Observer, Peer, serve};
@@ -153,6 +153,8 @@ impl Load {
                 epoch: Millis(86_400_000),
                 learning: Millis(30 * 60_000),
                 tolerances: Tolerances::CATALOGUE,
+                budget: None,
+                dependence: Dependence::Positive,
             };
             let clock = || UnixMillis(1_800_000_000_000);
             let (writer, thread) =

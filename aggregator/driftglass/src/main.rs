@@ -3,12 +3,15 @@
 //! It is the only program that knows both sides: the features of the agent and the statistics of the aggregator. Everything it
 //! says about a running fleet it asks over HTTP; `compare`, `simulate` and `demo` need no server.
 
+mod alert;
 mod client;
 mod compare;
 mod configuration;
 mod demo;
+mod detectability;
 mod exit;
 mod fleet;
+mod promise;
 mod simulate;
 
 use std::process::ExitCode;
@@ -48,6 +51,16 @@ enum Command {
     Reinstate(fleet::DeviceArguments),
     /// List alerts.
     Alerts(client::AlertArguments),
+    /// Show one alert in full: what moved, how large each difference is, and what became of it.
+    Alert(alert::ShowArguments),
+    /// Show what a camera would see within the hour: the smallest shifts it would be alerted for, and the faults it would miss.
+    Detectability(detectability::DetectabilityArguments),
+    /// Say that an alert was right.
+    Confirm(promise::JudgeArguments),
+    /// Say that an alert was false: it is over, and counts in the record of false alerts.
+    Dismiss(promise::JudgeArguments),
+    /// Show what is promised of alerts, and how many were false so far.
+    Status(client::ListArguments),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -68,6 +81,11 @@ fn main() -> ExitCode {
         Command::Revoke(device) => fleet::revoke(&device),
         Command::Reinstate(device) => fleet::reinstate(&device),
         Command::Alerts(list) => client::alerts(&list),
+        Command::Alert(show) => alert::show(&show),
+        Command::Detectability(camera) => detectability::show(&camera),
+        Command::Confirm(judge) => promise::confirm(&judge),
+        Command::Dismiss(judge) => promise::dismiss(&judge),
+        Command::Status(list) => promise::status(&list),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "driftglass", &mut std::io::stdout());
             Ok(exit::Outcome::Success)

@@ -13,6 +13,8 @@ use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::effect_size::EffectSizes;
+
 /// How bad it is. Thresholds: [`severity`](mod@severity).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +68,30 @@ pub struct MovedFeature {
     pub distance: f64,
     /// Change of the mean, in the feature's unit.
     pub shift: f64,
+    /// How large the difference is; none where it could not be measured, and in alerts of earlier releases.
+    #[serde(default)]
+    pub effect: Option<EffectSize>,
+}
+
+/// How large a difference is beyond what chance alone would show: for people, never a test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectSize {
+    /// Population stability index.
+    pub psi: f64,
+    /// Jensen-Shannon divergence in nats, at most ln 2.
+    pub jensen_shannon: f64,
+    /// Wasserstein's first distance, in the feature's unit.
+    pub wasserstein: f64,
+}
+
+impl From<EffectSizes> for EffectSize {
+    fn from(sizes: EffectSizes) -> Self {
+        Self {
+            psi: sizes.psi.beyond_chance(),
+            jensen_shannon: sizes.jensen_shannon.beyond_chance(),
+            wasserstein: sizes.wasserstein.beyond_chance(),
+        }
+    }
 }
 
 impl MovedFeature {
@@ -100,6 +126,27 @@ pub struct HistoryEntry {
     pub note: String,
 }
 
+/// What an operator found when he looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The camera had changed.
+    Right,
+    /// It had not, or not so that anybody would want to know.
+    False,
+}
+
+/// An operator's verdict on an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What he found.
+    pub verdict: Verdict,
+    /// Who.
+    pub author: String,
+    /// What he says of it; may be empty.
+    pub note: String,
+}
+
 /// One alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -124,6 +171,9 @@ pub struct Alert {
     pub raised_at: UnixMillis,
     /// What moved, strongest first.
     pub features: Vec<MovedFeature>,
+    /// What an operator found; none where nobody has said.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     /// Every change of state, oldest first.
     pub history: Vec<HistoryEntry>,
 }
@@ -162,5 +212,76 @@ impl Alert {
             },
             Scope::Fleet => format!("the fleet{cameras}"),
         }
+    }
+
+    /// Takes an operator's verdict: a false alert is over, a right one is confirmed unless it is over. The newest verdict counts.
+    pub fn judge(&mut self, judgement: &Judgement, at: UnixMillis) {
+        let said = match judgement.verdict {
+            Verdict::Right => "confirmed",
+            Verdict::False => "a false alert",
+        };
+        self.state = match (judgement.verdict, self.state) {
+            (Verdict::False, _) => AlertState::Resolved,
+            (Verdict::Right, AlertState::Pending | AlertState::Alerting) => AlertState::Confirmed,
+            (Verdict::Right, state) => state,
+        };
+        self.verdict = Some(judgement.verdict);
+        let note = if judgement.note.is_empty() { said.to_owned() } else { format!("{said}: {}", judgement.note) };
+        let entry = HistoryEntry { at, state: self.state, author: judgement.author.clone(), note };
+        // Whoever judges again and again replaces what he said before.
+        match self.history.last_mut().filter(|last| last.author == entry.author && last.state == entry.state) {
+            Some(last) => *last = entry,
+            None => self.history.push(entry),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::fixture::{alert, camera, device};
+
+    fn judged(state: AlertState, verdicts: &[Verdict]) -> Alert {
+        let mut alert = alert(1, &camera(&device("gw"), "door"), state, UnixMillis(5));
+        for &verdict in verdicts {
+            let judgement = Judgement { verdict, author: "jo".into(), note: "a spider".into() };
+            alert.judge(&judgement, UnixMillis(9));
+        }
+        alert
+    }
+
+    #[test]
+    fn a_right_alert_is_confirmed_and_a_false_one_is_over() {
+        use AlertState::{Alerting, Confirmed, Resolved, RootCaused};
+        for (before, verdict, after) in [
+            (Alerting, Verdict::Right, Confirmed),
+            (RootCaused, Verdict::Right, RootCaused),
+            (Resolved, Verdict::Right, Resolved),
+            (Alerting, Verdict::False, Resolved),
+            (Confirmed, Verdict::False, Resolved),
+        ] {
+            let alert = judged(before, &[verdict]);
+            assert_eq!((alert.state, alert.verdict), (after, Some(verdict)), "{before:?}");
+            let last = alert.history.last().expect("an entry");
+            assert_eq!((last.author.as_str(), last.at, last.state), ("jo", UnixMillis(9), after));
+        }
+        let note = judged(Alerting, &[Verdict::False]).history.pop().expect("an entry").note;
+        assert_eq!(note, "a false alert: a spider");
+    }
+
+    #[test]
+    fn the_newest_verdict_counts_and_a_thousand_of_them_do_not_fill_the_history() {
+        let mut verdicts = vec![Verdict::False; 1000];
+        verdicts.push(Verdict::Right);
+        let alert = judged(AlertState::Alerting, &verdicts);
+        assert_eq!(alert.verdict, Some(Verdict::Right));
+        assert_eq!(alert.history.len(), 2, "{:?}", alert.history);
+    }
+
+    #[test]
+    fn an_alert_stored_before_there_were_verdicts_has_none() {
+        let mut json = serde_json::to_value(judged(AlertState::Alerting, &[])).expect("json");
+        json.as_object_mut().expect("an object").remove("verdict");
+        assert_eq!(serde_json::from_value::<Alert>(json).expect("reads").verdict, None);
     }
 }

@@ -1,4 +1,4 @@
-//! The plain page at `/`: cameras and alerts in two tables; and the one at `/login`. Scripts and style are files of their own, so that
+//! The plain page at `/`: the promise, alerts and cameras; the one of a camera at `/camera`; and the one at `/login`. Scripts and style are files of their own, so that
 //! the content security policy needs no exception.
 
 use axum::http::{HeaderName, header};
@@ -16,6 +16,14 @@ pub(super) async fn script() -> File {
 
 pub(super) async fn style() -> File {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css"))
+}
+
+pub(super) async fn camera() -> Html<&'static str> {
+    Html(include_str!("page/camera.html"))
+}
+
+pub(super) async fn camera_script() -> File {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/camera.js"))
 }
 
 pub(super) async fn login() -> Html<&'static str> {

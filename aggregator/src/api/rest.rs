@@ -98,6 +98,13 @@ fn camera_id(text: &str) -> Result<CameraId, Problem> {
     text.parse().map_err(|error| Problem::bad_request(format!("camera {text:?}: {error}")))
 }
 
+pub(super) type CameraPath = Result<Path<String>, PathRejection>;
+
+pub(super) fn camera_path(path: CameraPath) -> Result<CameraId, Problem> {
+    let Path(text) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+    camera_id(&text)
+}
+
 pub(super) async fn sites(State(api): Shared, query: Asked<SiteQuery>) -> Answer<List<Site>> {
     let query = asked(query)?;
     let paging = Paging::new(query.offset, query.limit)?;
@@ -125,9 +132,9 @@ pub(super) async fn cameras(State(api): Shared, query: Asked<FleetQuery>) -> Ans
     }))
 }
 
-pub(super) async fn camera(State(api): Shared, path: Result<Path<String>, PathRejection>) -> Answer<CameraDetail> {
-    let Path(text) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let id = camera_id(&text)?;
+pub(super) async fn camera(State(api): Shared, path: CameraPath) -> Answer<CameraDetail> {
+    let id = camera_path(path)?;
+    let text = id.to_string();
     let connected = api.connections.is_connected(&id.device);
     let found = api
         .read(move |reader| {

@@ -7,7 +7,7 @@ use driftglass_protocol::unit::UnixMillis;
 use serde::Serialize;
 
 use super::statistics::Readout;
-use crate::alert::{Alert, AlertState, Cause, Scope, Severity};
+use crate::alert::{Alert, AlertState, Cause, Scope, Severity, Verdict};
 use crate::baseline::FeatureComparison;
 use crate::store::embedded as store;
 
@@ -415,6 +415,8 @@ pub struct AlertDetail {
     pub raised_at: Option<String>,
     /// What moved, strongest first.
     pub features: Vec<MovedFeature>,
+    /// What an operator found: `right` or `false`; null where nobody has said.
+    pub verdict: Option<Verdict>,
     /// What to do first.
     pub recommended_action: &'static str,
     /// Every change of state, oldest first.
@@ -443,6 +445,12 @@ pub struct MovedFeature {
     pub distance: f64,
     /// Change of the mean, in the feature's unit.
     pub shift: f64,
+    /// Population stability index beyond what chance alone would show; this and the next two are sizes and no tests.
+    pub psi: Option<f64>,
+    /// Jensen-Shannon divergence beyond chance, in nats, at most ln 2.
+    pub js: Option<f64>,
+    /// Wasserstein's first distance beyond chance, in the feature's unit.
+    pub wasserstein: Option<f64>,
 }
 
 /// One line of an alert's history.
@@ -488,8 +496,12 @@ impl From<Alert> for AlertDetail {
                     unit: moved.feature().map(|feature| feature.spec().unit),
                     distance: moved.distance,
                     shift: moved.shift,
+                    psi: moved.effect.map(|effect| effect.psi),
+                    js: moved.effect.map(|effect| effect.jensen_shannon),
+                    wasserstein: moved.effect.map(|effect| effect.wasserstein),
                 })
                 .collect(),
+            verdict: alert.verdict,
             recommended_action: alert.recommended_action(),
             history: alert
                 .history

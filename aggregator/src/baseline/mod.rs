@@ -9,6 +9,8 @@
 //! Deliberately absent for now: seasons. One baseline covers day and night together, so its learning time must cover both.
 
 mod compare;
+#[cfg(test)]
+mod effect_tests;
 mod grid;
 pub mod infrared;
 pub mod pooling;

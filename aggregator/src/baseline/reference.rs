@@ -11,6 +11,7 @@ use super::grid::{Grid, Reading, Sample, THRESHOLDS};
 use super::repeats::Repeats;
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
+use crate::evidence::effect_size::{self, EffectSizes};
 use crate::evidence::tolerance_effect;
 use crate::evidence::whitening::{LENGTHS, Own, Variogram};
 use crate::stats::error::StatisticsError;
@@ -50,6 +51,8 @@ pub struct FeatureBaseline {
     feature: u8,
     /// Frames per independent frame, at least 1, in windows of `mean_size` frames.
     design_effect: f64,
+    /// The same for whole distributions, where no tolerance forgives what lies beside: at least as large.
+    whole_effect: f64,
     /// Mean number of frames of the windows it was measured on.
     mean_size: f64,
     /// Windows it was measured on.
@@ -127,6 +130,20 @@ impl FeatureBaseline {
             mean_size: self.mean_size,
             frozen: false,
         }
+    }
+
+    /// How large the difference of a window is that merges so many; `None` for one without counts. For people, never for a decision.
+    ///
+    /// Every shift counts here, also one within the tolerance; so chance is what whole distributions do from window to window.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
+    pub fn effect_sizes(&self, window: &Histogram, merged: u32) -> Option<EffectSizes> {
+        let (normal, frames) = (self.histogram(), window.total() as f64);
+        let whole = DesignEffect { value: self.whole_effect, ..self.design_effect() };
+        let size = frames / whole.for_window_of(frames / f64::from(merged.max(1)));
+        let axis = self.feature()?.spec().axis;
+        effect_size::measure(axis, window.counts(), size, normal.counts(), normal.total() as f64 / whole.for_pooled())
+            .ok()
     }
 
     /// The counts.
@@ -297,7 +314,7 @@ impl FeatureBaseline {
                 *slot = slot.saturating_add(count);
             }
         }
-        let effect = effect(feature, &present, &pooled, tolerance).ok()?;
+        let (effect, whole_effect) = effect(feature, &present, &pooled, tolerance).ok()?;
         let grid = Grid::of(&pooled)?;
         let readings: Vec<Reading> =
             present.iter().filter_map(|part| grid.read(part, tolerance, zero_apart(feature))).collect();
@@ -311,6 +328,7 @@ impl FeatureBaseline {
         let baseline = Self {
             feature: feature.number(),
             design_effect: effect.value,
+            whole_effect,
             mean_size: effect.mean_size,
             windows: u32::try_from(effect.windows).unwrap_or(u32::MAX),
             tolerance,
@@ -365,18 +383,18 @@ fn directions(levels: &[Vec<Option<f64>>]) -> f32 {
     directions
 }
 
-/// Frames per independent frame: the smaller of what whole distributions and what distances beyond the tolerance say.
+/// Frames per independent frame: the smaller of what whole distributions and what distances beyond the tolerance say; and the first alone.
 fn effect(
     feature: Feature,
     windows: &[&[u32; 256]],
     pooled: &[u32; 256],
     tolerance: u8,
-) -> Result<DesignEffect, StatisticsError> {
+) -> Result<(DesignEffect, f64), StatisticsError> {
     let mut effect = DesignEffect::from_histograms(windows)?;
     let circular = feature.spec().axis.is_circular();
     let worth = tolerance_effect::effective_window(windows, pooled, usize::from(tolerance), circular)?;
     let strict = if effect.frozen { effect.mean_size } else { effect.value };
     effect.value = strict.min(effect.mean_size / worth).max(1.0);
     effect.frozen = false;
-    Ok(effect)
+    Ok((effect, strict.max(1.0)))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::Alert;
 use crate::baseline::{Baseline, FeatureComparison, Sample};
 use crate::evidence::site::CameraEvidence;
+use crate::evidence::whitening::Calibration;
 
 /// What of an alert decides whether it is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,6 +90,34 @@ pub(super) struct CameraState {
     pub(super) alert: Option<OpenAlert>,
     /// Alerts of groups it changed with, at most one each of its site, its model and the fleet at a time.
     pub(super) shared: Vec<OpenAlert>,
+}
+
+/// Where a camera stands, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Start of the first window that may go into the baseline.
+    pub learning_since: UnixMillis,
+    /// Start of the newest window seen.
+    pub newest: UnixMillis,
+    /// Windows with frames seen while learning.
+    pub learning_windows: u32,
+    /// How each feature is whitened and weighed now, by wire number; empty until the first window is judged.
+    pub calibrations: Vec<(u8, Calibration)>,
+}
+
+impl Standing {
+    /// From the stored state of a camera; `None` where it is not one of this release.
+    #[must_use]
+    pub fn of(state: &[u8]) -> Option<Self> {
+        let state: CameraState = postcard::from_bytes(state).ok()?;
+        let streams = state.evidence.iter().flat_map(|evidence| &evidence.streams);
+        Some(Self {
+            learning_since: state.learning_since,
+            newest: state.newest,
+            learning_windows: state.learning_windows,
+            calibrations: streams.map(|stream| (stream.feature, stream.calibration)).collect(),
+        })
+    }
 }
 
 /// A camera in memory: its state and the baseline it is held against.

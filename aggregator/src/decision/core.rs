@@ -22,11 +22,13 @@ use thiserror::Error;
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::group::SHARES;
 use super::site::{Pools, Site};
+use super::target::{Judged, Target};
 use super::{Change, CountedWindow, History};
 use crate::alert::severity::{Persistence, leaves_nothing, severity};
-use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Scope, Severity};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Severity, Verdict};
 use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
 use crate::diagnose;
+use crate::evidence::budget::AlarmBudget;
 use crate::evidence::calibrator::square_root_adjuster;
 use crate::evidence::fdr::{self, Rejections};
 use crate::evidence::site::ENOUGH_PEERS;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub q: f64,
     /// How the evidence of cameras may depend on each other.
     pub dependence: Dependence,
+    /// False alerts allowed per site and month; where given, q is what keeps it, and at most the above.
+    pub budget: Option<AlarmBudget>,
     /// Length of an epoch.
     pub epoch: Millis,
     /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
@@ -108,7 +112,8 @@ pub enum StateError {
 
 /// What a camera has shown lately.
 pub(super) struct Look {
-    pub(super) first_window: UnixMillis,
+    /// Its windows as one.
+    pub(super) pooled: CountedWindow,
     pub(super) comparisons: Vec<FeatureComparison>,
 }
 
@@ -120,13 +125,37 @@ pub struct Core {
     pools: Pools,
     alerts: BTreeMap<u64, Alert>,
     next_alert_id: u64,
+    judged: Judged,
+    /// What is promised in the epoch begun last.
+    target: Target,
 }
 
 impl Core {
     /// A core that knows no camera yet.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
-        Self { settings, sites: BTreeMap::new(), pools: BTreeMap::new(), alerts: BTreeMap::new(), next_alert_id: 1 }
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            sites: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            next_alert_id: 1,
+            judged: Judged::NONE,
+            target: settings.target(0),
+        }
+    }
+
+    /// What is promised in the epoch begun last.
+    #[must_use]
+    pub const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Notes that a site was judged in an epoch.
+    fn note_judged(&mut self, site: &Name, epoch: i64) {
+        if self.judged.note(site, epoch) {
+            self.target = self.settings.target(self.judged.sites(epoch));
+        }
     }
 
     /// Cameras known: the hypotheses of an epoch.
@@ -155,11 +184,6 @@ impl Core {
         self.sites.values_mut().flat_map(Site::cameras_mut)
     }
 
-    /// Expected share of false alerts among those of an epoch, over all families.
-    pub(super) const fn q(&self) -> f64 {
-        self.settings.q
-    }
-
     pub(super) fn alert(&self, id: u64) -> Option<&Alert> {
         self.alerts.get(&id)
     }
@@ -168,7 +192,7 @@ impl Core {
     pub(super) fn open(&mut self, alert: Alert) -> Change {
         self.next_alert_id = self.next_alert_id.max(alert.id.saturating_add(1));
         self.alerts.insert(alert.id, alert.clone());
-        Change::Alert(alert)
+        Change::Alert(Box::new(alert))
     }
 
     /// The number of the next alert.
@@ -181,7 +205,7 @@ impl Core {
         let alert = self.alerts.get_mut(&id)?;
         (alert.severity, alert.state) = (severity, entry.state);
         alert.history.push(entry);
-        Some(Change::Alert(alert.clone()))
+        Some(Change::Alert(Box::new(alert.clone())))
     }
 }
 
@@ -201,6 +225,9 @@ impl Decide for Core {
         if let Some(baseline) = &baseline {
             pool(&mut self.pools, baseline);
         }
+        if let Some(evidence) = &state.evidence {
+            self.note_judged(&camera.device.site, evidence.epoch);
+        }
         let site = self.sites.entry(camera.device.site.clone()).or_insert_with(|| Site::new(self.settings.epoch));
         site.restore(camera, Camera { state, baseline });
         Ok(())
@@ -213,6 +240,25 @@ impl Decide for Core {
 
     fn set_next_alert_id(&mut self, id: u64) {
         self.next_alert_id = self.next_alert_id.max(id);
+    }
+
+    fn judge(&mut self, id: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change> {
+        let Some(alert) = self.alerts.get_mut(&id) else { return Vec::new() };
+        alert.judge(judgement, now);
+        let (alert, over) = (alert.clone(), alert.state == AlertState::Resolved);
+        let mut changes = Vec::new();
+        if let Some(camera) = self.camera_mut(&alert.camera)
+            && let Some(open) = camera.state.alert.as_mut().filter(|open| open.id == id)
+        {
+            open.resolved = over;
+            changes.extend(kept(&alert.camera, camera));
+        }
+        if alert.group.is_some() {
+            let noted = self.resolve(id, over);
+            changes.extend(noted.iter().filter_map(|id| kept(id, self.camera(id)?)));
+        }
+        changes.push(Change::Alert(Box::new(alert)));
+        changes
     }
 
     fn observe<H: History>(
@@ -264,9 +310,11 @@ impl Core {
         touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
         let (mut grown, mut together, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut judged_in = BTreeSet::new();
         if let Some(site) = self.sites.get_mut(&newest.0.device.site) {
             while let Some(judged) = site.judge(self.settings.q, &self.pools) {
                 seen.extend(judged.cameras);
+                judged_in.insert(judged.turn.epoch);
                 if judged.grown {
                     grown.insert(judged.turn.epoch);
                 }
@@ -274,6 +322,9 @@ impl Core {
                     together.insert(judged.turn.epoch);
                 }
             }
+        }
+        for epoch in judged_in {
+            self.note_judged(&newest.0.device.site, epoch);
         }
         let mut changes = Vec::new();
         for epoch in grown {
@@ -291,6 +342,11 @@ impl Core {
         Ok(changes)
     }
 
+    /// Expected share of false alerts among those of an epoch, over all families.
+    pub(super) fn q_in(&self, epoch: i64) -> f64 {
+        self.settings.target(self.judged.sites(epoch)).q
+    }
+
     /// Cameras that are discovered in an epoch and that have no alert yet.
     fn discoveries(&self, epoch: i64) -> Vec<CameraId> {
         let (with_peers, alone): (Vec<&Site>, Vec<&Site>) =
@@ -300,7 +356,7 @@ impl Core {
             .into_iter()
             .flat_map(|family| {
                 let size: usize = family.iter().map(|site| site.cameras().len()).sum();
-                self.discoveries_of(&family, epoch, SHARES.cameras * self.settings.q * size as f64 / cameras)
+                self.discoveries_of(&family, epoch, SHARES.cameras * self.q_in(epoch) * size as f64 / cameras)
             })
             .collect()
     }
@@ -339,16 +395,19 @@ impl Core {
         let onset = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()?.onset());
         let Some(look) = self.look(id, onset, newest, history)? else { return Ok(None) };
         let Some(evidence) = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()) else { return Ok(None) };
-        let diagnosis = if evidence.is_frozen() {
+        let mut diagnosis = if evidence.is_frozen() {
             diagnose::diagnose_as(Cause::Frozen, &look.comparisons)
         } else {
             diagnose::diagnose(&look.comparisons)
         };
+        if let Some(baseline) = self.camera(id).and_then(|camera| camera.baseline.as_ref()) {
+            measure(&mut diagnosis.features, &look.pooled, baseline);
+        }
         let note = format!(
             "evidence {:.0} against {} cameras at q = {}: {}",
             evidence.supremum,
             self.cameras(),
-            self.settings.q,
+            (self.q_in(evidence.epoch) * 1e4).round() / 1e4,
             diagnosis.explanation
         );
         let alert = Alert {
@@ -359,9 +418,10 @@ impl Core {
             cause: diagnosis.cause,
             severity: diagnosis.severity,
             state: AlertState::Alerting,
-            first_window: look.first_window,
+            first_window: look.pooled.window.start,
             raised_at: at,
             features: diagnosis.features,
+            verdict: None,
             history: vec![entry(at, AlertState::Alerting, note)],
         };
         if let Some(camera) = self.camera_mut(id) {
@@ -393,8 +453,7 @@ impl Core {
         if newest.0 == id {
             windows.push(newest.1.clone());
         }
-        Ok(CountedWindow::sum(windows)
-            .map(|pooled| Look { first_window: pooled.window.start, comparisons: compare(&pooled, baseline) }))
+        Ok(CountedWindow::sum(windows).map(|pooled| Look { comparisons: compare(&pooled, baseline), pooled }))
     }
 
     /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
@@ -402,7 +461,8 @@ impl Core {
     fn follow(&mut self, id: &CameraId, window: Window, comparisons: &[FeatureComparison]) -> Option<Change> {
         let open = self.sites.get_mut(&id.device.site)?.camera_mut(id)?.state.alert.as_mut()?;
         let streak = open.observe(comparisons, window.length);
-        let alert = self.alerts.get_mut(&open.id)?;
+        // One that an operator calls false is not raised again for the same change.
+        let alert = self.alerts.get_mut(&open.id).filter(|alert| alert.verdict != Some(Verdict::False))?;
         let lasted = Persistence::from_millis(open.lasted);
         let grave = severity(open.effect, lasted, leaves_nothing(alert.cause)).max(alert.severity);
         let (state, note) = if !open.resolved && streak == STREAK {
@@ -418,7 +478,7 @@ impl Core {
         alert.severity = grave;
         alert.state = state;
         alert.history.push(entry(window.end(), state, note));
-        Some(Change::Alert(alert.clone()))
+        Some(Change::Alert(Box::new(alert.clone())))
     }
 }
 
@@ -429,6 +489,16 @@ fn pool(pools: &mut Pools, baseline: &Baseline) {
             let (shares, levels) = normal.variograms();
             pools.entry(feature.number()).or_default().add(shares, levels);
         }
+    }
+}
+
+/// Says of every feature that moved how large the difference is.
+fn measure(moved: &mut [MovedFeature], window: &CountedWindow, baseline: &Baseline) {
+    for moved in moved {
+        moved.effect = moved.feature().and_then(|feature| {
+            let sizes = baseline.feature(feature)?.effect_sizes(window.histogram(feature)?, window.window.merged)?;
+            Some(sizes.into())
+        });
     }
 }
 

@@ -33,15 +33,15 @@ use crate::evidence::site::ENOUGH_PEERS;
 const LOOKED_AT: usize = 8;
 
 /// How q is shared out among the families of hypotheses; the shares add up to 1.
-pub(super) struct Shares {
-    pub(super) cameras: f64,
+pub(crate) struct Shares {
+    pub(crate) cameras: f64,
     sites: f64,
     models: f64,
     fleet: f64,
 }
 
 /// Cameras get the most: they are the most hypotheses, and the rest is seen by many cameras at once.
-pub(super) const SHARES: Shares = Shares { cameras: 0.7, sites: 0.15, models: 0.1, fleet: 0.05 };
+pub(crate) const SHARES: Shares = Shares { cameras: 0.7, sites: 0.15, models: 0.1, fleet: 0.05 };
 
 /// Cameras that can change together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Core {
         touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
         let mut changes = Vec::new();
-        for group in discovered(self.sites(), epoch, self.q()) {
+        for group in discovered(self.sites(), epoch, self.q_in(epoch)) {
             let told = |alert: &Alert| {
                 let open = Together::of(alert);
                 open.as_ref() == Some(&group) || (open == Some(Together::Fleet) && matches!(group, Together::Site(_)))
@@ -197,7 +197,7 @@ impl Core {
         history: &H,
         touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
-        let subject = group.subject();
+        let (subject, q) = (group.subject(), self.q_in(epoch));
         let watched: Vec<(&CameraId, f64)> = self
             .all_cameras()
             .filter(|(id, camera)| camera.baseline.is_some() && group.has(id, camera))
@@ -205,7 +205,7 @@ impl Core {
             .collect();
         let cameras = watched.len();
         let mut changed: Vec<(CameraId, f64)> =
-            watched.into_iter().filter(|(_, p)| *p <= self.q()).map(|(id, p)| (id.clone(), p)).collect();
+            watched.into_iter().filter(|(_, p)| *p <= q).map(|(id, p)| (id.clone(), p)).collect();
         changed.sort_by(|(_, a), (_, b)| a.total_cmp(b));
 
         let (mut looks, mut first_window) = (Vec::new(), newest.1.window.start);
@@ -213,7 +213,7 @@ impl Core {
             let evidence = self.camera(id).and_then(|camera| camera.state.evidence.as_ref());
             let onset = evidence.and_then(|evidence| evidence.onset_against_past(subject));
             if let Some(look) = self.look(id, onset, newest, history)? {
-                first_window = first_window.min(look.first_window);
+                first_window = first_window.min(look.pooled.window.start);
                 looks.push(look.comparisons);
             }
         }
@@ -237,6 +237,7 @@ impl Core {
             first_window,
             raised_at: at,
             features: diagnosis.features,
+            verdict: None,
             history: vec![entry(at, AlertState::Alerting, note)],
         };
         for (id, _) in changed {
@@ -322,7 +323,7 @@ impl Core {
     }
 
     /// Notes at all cameras of an alert whether it is over; returns them.
-    fn resolve(&mut self, alert: u64, over: bool) -> Vec<CameraId> {
+    pub(super) fn resolve(&mut self, alert: u64, over: bool) -> Vec<CameraId> {
         let mut noted = Vec::new();
         for (id, camera) in self.all_cameras_mut() {
             if let Some(open) = camera.state.shared.iter_mut().find(|open| open.id == alert) {

@@ -8,10 +8,14 @@ mod camera;
 mod core;
 mod group;
 mod site;
+mod target;
 #[cfg(test)]
 mod tests;
 
+pub use self::camera::Standing;
 pub use self::core::{Core, Dependence, Settings, StateError};
+pub(crate) use self::group::SHARES;
+pub use self::target::Target;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;
@@ -121,5 +125,5 @@ pub enum Change {
         baseline: Vec<u8>,
     },
     /// An alert, new or changed; replaces the one kept under its id.
-    Alert(Alert),
+    Alert(Box<Alert>),
 }

@@ -11,8 +11,9 @@ use driftglass_protocol::summary::{Model, Quality, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::{Change, Core, CountedWindow, Dependence, History, Settings};
-use crate::alert::{Alert, AlertState, Cause, Scope};
+use crate::alert::{Alert, AlertState, Cause, Judgement, Scope, Verdict};
 use crate::baseline::Tolerances;
+use crate::evidence::budget::{AlarmBudget, LARGEST_Q};
 use crate::ledger::Decide;
 
 const MINUTE: u32 = 60_000;
@@ -45,6 +46,7 @@ fn settings() -> Settings {
     Settings {
         q: 0.05,
         dependence: Dependence::Positive,
+        budget: None,
         epoch: Millis(24 * 60 * MINUTE),
         learning: Millis(40 * MINUTE),
         tolerances: Tolerances::CATALOGUE,
@@ -80,8 +82,12 @@ fn window(minute: i64, shift: usize) -> CountedWindow {
 
 impl Fleet {
     fn new() -> Self {
+        Self::promising(settings())
+    }
+
+    fn promising(settings: Settings) -> Self {
         Self {
-            core: Core::new(settings()),
+            core: Core::new(settings),
             stored: RefCell::default(),
             states: BTreeMap::new(),
             baselines: BTreeMap::new(),
@@ -102,7 +108,7 @@ impl Fleet {
                 Change::Baseline { camera, version, baseline, .. } => {
                     self.baselines.insert(camera, (version, baseline));
                 }
-                Change::Alert(alert) => drop(self.alerts.insert(alert.id, alert)),
+                Change::Alert(alert) => drop(self.alerts.insert(alert.id, *alert)),
             }
         }
         count
@@ -143,6 +149,20 @@ fn a_shifted_camera_is_alerted_once_and_nobody_else() {
     assert_eq!(alert.first_window, UnixMillis(60 * i64::from(MINUTE)), "the first shifted window");
     assert!(alert.features.iter().any(|moved| moved.feature() == Some(Feature::LumaMean)));
     assert!(alert.features.iter().all(|moved| moved.feature() != Some(Feature::SpectralTilt)), "it did not move");
+}
+
+#[test]
+fn an_alert_says_how_large_each_difference_is_in_the_unit_of_the_feature() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 8, 0);
+    fleet.run(60..120, 8, 60);
+    let moved = &fleet.alerts[&1].features;
+    assert!(!moved.is_empty());
+    for moved in moved {
+        let effect = moved.effect.expect("measured");
+        assert!((0.95..1.05).contains(&(effect.wasserstein / moved.shift.abs())), "a plain shift: {moved:?}");
+        assert!((0.3..=std::f64::consts::LN_2).contains(&effect.jensen_shannon) && effect.psi > 2.0, "{moved:?}");
+    }
 }
 
 #[test]
@@ -502,4 +522,72 @@ fn an_alert_grows_graver_the_longer_its_fault_lasts() {
     assert!(alert.severity > first, "{first:?}, and after a day {:?}", alert.severity);
     assert_eq!(alert.state, AlertState::Alerting);
     assert!(alert.history.len() <= 4, "told when it changes, not every window");
+}
+
+impl Fleet {
+    fn judge(&mut self, alert: u64, verdict: Verdict) {
+        let judgement = Judgement { verdict, author: "jo".into(), note: String::new() };
+        for change in self.core.judge(alert, &judgement, UnixMillis(1)) {
+            match change {
+                Change::Camera { camera, state } => drop(self.states.insert(camera, state)),
+                Change::Alert(alert) => drop(self.alerts.insert(alert.id, *alert)),
+                Change::Baseline { .. } => panic!("a verdict changes no baseline"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_alert_called_false_is_over_and_stays_so_while_the_camera_is_as_it_was_then() {
+    for restarts in [false, true] {
+        let mut fleet = Fleet::new();
+        fleet.run(0..60, 2, 0);
+        fleet.run(60..120, 2, 60);
+        fleet.judge(1, Verdict::False);
+        if restarts {
+            fleet.alerts.retain(|_, alert| alert.state != AlertState::Resolved);
+            fleet.restart();
+        }
+        fleet.run(120..400, 2, 60);
+        let open = fleet.alerts.values().filter(|alert| alert.state != AlertState::Resolved).count();
+        assert_eq!(open, 0, "raised again in the same epoch: {:?}", fleet.alerts);
+    }
+    let mut left = Fleet::new();
+    left.run(0..60, 2, 0);
+    left.run(60..400, 2, 60);
+    assert_eq!(left.alerts[&1].state, AlertState::Alerting, "it is open where nobody says a word");
+}
+
+#[test]
+fn a_confirmed_alert_resolves_by_itself_like_any_other() {
+    let mut fleet = Fleet::new();
+    fleet.run(0..60, 2, 0);
+    fleet.run(60..120, 2, 60);
+    fleet.judge(1, Verdict::Right);
+    assert_eq!(fleet.alerts[&1].state, AlertState::Confirmed);
+    fleet.judge(7, Verdict::Right);
+    assert_eq!(fleet.alerts.len(), 1, "an alert that nobody knows");
+    fleet.run(120..160, 2, 0);
+    assert_eq!((fleet.alerts[&1].state, fleet.alerts[&1].verdict), (AlertState::Resolved, Some(Verdict::Right)));
+}
+
+#[test]
+fn a_tighter_budget_asks_for_more_evidence_and_its_q_is_the_one_in_the_note() {
+    let raised = |budget: f64| {
+        let budget = AlarmBudget::per_site_month(budget).expect("a budget");
+        let mut fleet = Fleet::promising(Settings { q: LARGEST_Q, budget: Some(budget), ..settings() });
+        assert!(fleet.core.target().q > 0.0);
+        fleet.run(0..60, 5, 0);
+        let minute = (60..400).find(|&minute| {
+            fleet.run(minute..minute + 1, 5, 60);
+            !fleet.alerts.is_empty()
+        });
+        let note = fleet.alerts.pop_first().expect("raised").1.history.remove(0).note;
+        (minute.expect("raised"), fleet.core.target(), note)
+    };
+    let (often, monthly, note) = raised(1.0);
+    assert_eq!((monthly.sites, monthly.capped), (1, false));
+    assert!((0.030..0.033).contains(&monthly.q) && note.contains("at q = 0.0309"), "{monthly:?} {note}");
+    let (rarely, strict, _) = raised(0.0001);
+    assert!(strict.q < 1e-5 && rarely > often, "{rarely} after {often}");
 }

@@ -56,6 +56,12 @@ impl AlarmBudget {
         within("false alerts per site and month", budget, f64::MIN_POSITIVE, f64::MAX).map(Self)
     }
 
+    /// False alerts per site and month.
+    #[must_use]
+    pub const fn allowed(self) -> f64 {
+        self.0
+    }
+
     /// The `q` that keeps the budget in a fleet of `sites` with this epoch.
     ///
     /// # Errors

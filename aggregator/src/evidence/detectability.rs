@@ -8,6 +8,9 @@
 //! On a line the distance grows with `s`: moving up lowers the cumulative distribution everywhere. On a circle it need not (a
 //! camera that sees two opposite hues is unchanged by half a turn), so there the first shift found is bracketed bin by bin.
 //!
+//! That is the form of the textbook. The service asks with its own code in the place of the p-value ([`smallest_shifts`], called by
+//! [`crate::foresight`]).
+//!
 //! Must hold: the answer does not depend on how evidence is gathered, which is an argument. It ignores sampling noise, which
 //! finds a shift a little sooner or later. Deliberately absent: changes of shape; a shift is what can be said in a sentence.
 //!
@@ -22,7 +25,7 @@ use crate::stats::error::{StatisticsError, total, within};
 
 /// Frames that the shifted distribution is computed with: a resolution of 2⁻³².
 const RESOLUTION: f64 = 4_294_967_296.0;
-/// Halvings of a bracket: the answer is exact to a 2⁻²⁰th of the axis.
+/// Halvings of a bracket, where a distance alone is computed: the answer is exact to a 2⁻²⁰th of the axis.
 const HALVINGS: u32 = 20;
 
 /// What a window of one feature is worth, and what must be gathered.
@@ -85,25 +88,37 @@ pub fn detectability<C: Copy + Into<u64>>(
     within("effective size", sensitivity.effective_size, f64::MIN_POSITIVE, f64::MAX)?;
     within("margin", sensitivity.margin, 0.0, 1.0)?;
     within("needed evidence", sensitivity.needed, 0.0, f64::MAX)?;
-    let scene = Scene::new(axis, baseline.map(Into::into), sensitivity)?;
-    let found = |shift: f64| -> Result<bool, StatisticsError> {
-        Ok(f64::from(sensitivity.windows) * gain(scene.p(shift)?) >= sensitivity.needed)
-    };
-    Ok(Detectability { up: scene.smallest(1.0, &found)?, down: scene.smallest(-1.0, &found)? })
+    let scene = Scene::new(axis, baseline.map(Into::into))?;
+    scene.smallest_both_ways(HALVINGS, |window| {
+        Ok(f64::from(sensitivity.windows) * gain(scene.p(window, sensitivity)?) >= sensitivity.needed)
+    })
 }
 
-struct Scene<'a> {
+/// The smallest shifts of a baseline for which `found` says so of the shifted counts (2³² frames), to a 2^-`halvings`th of the axis. On a
+/// line `found` must not turn false again as the shift grows.
+///
+/// # Errors
+/// `Empty` or `Overflow` for a baseline without a usable total, and those of `found`.
+pub fn smallest_shifts<C: Copy + Into<u64>>(
+    axis: Axis,
+    baseline: &[C; BINS],
+    halvings: u32,
+    found: impl Fn(&[u64; BINS]) -> Result<bool, StatisticsError>,
+) -> Result<Detectability, StatisticsError> {
+    Scene::new(axis, baseline.map(Into::into))?.smallest_both_ways(halvings, found)
+}
+
+struct Scene {
     axis: Axis,
     edges: Vec<f64>,
     /// Share of the baseline below every edge.
     below: Vec<f64>,
     baseline: [u64; BINS],
-    sensitivity: &'a Sensitivity,
 }
 
-impl<'a> Scene<'a> {
+impl Scene {
     #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
-    fn new(axis: Axis, baseline: [u64; BINS], sensitivity: &'a Sensitivity) -> Result<Self, StatisticsError> {
+    fn new(axis: Axis, baseline: [u64; BINS]) -> Result<Self, StatisticsError> {
         let all = total("baseline", &baseline)? as f64;
         let mut sum = 0_u64;
         let mut below = vec![0.0];
@@ -111,7 +126,7 @@ impl<'a> Scene<'a> {
             sum += count;
             below.push(sum as f64 / all);
         }
-        Ok(Self { axis, edges: (0..=BINS).map(|edge| axis.edge(edge)).collect(), below, baseline, sensitivity })
+        Ok(Self { axis, edges: (0..=BINS).map(|edge| axis.edge(edge)).collect(), below, baseline })
     }
 
     /// Length of the axis.
@@ -151,25 +166,34 @@ impl<'a> Scene<'a> {
     }
 
     /// The p-value of a window of the shifted scene.
-    fn p(&self, shift: f64) -> Result<f64, StatisticsError> {
-        let Sensitivity { effective_size, margin, tolerance, .. } = *self.sensitivity;
-        let window = self.shifted(shift);
+    fn p(&self, window: &[u64; BINS], sensitivity: &Sensitivity) -> Result<f64, StatisticsError> {
+        let Sensitivity { effective_size, margin, tolerance, .. } = *sensitivity;
         Ok(if self.axis.is_circular() {
-            binned::kuiper_tail(binned::kuiper(&window, &self.baseline, tolerance)?, margin, effective_size)
+            binned::kuiper_tail(binned::kuiper(window, &self.baseline, tolerance)?, margin, effective_size)
         } else {
-            let distance = binned::kolmogorov_smirnov(&window, &self.baseline, tolerance)?;
+            let distance = binned::kolmogorov_smirnov(window, &self.baseline, tolerance)?;
             binned::kolmogorov_smirnov_tail(distance, margin, effective_size)
         })
+    }
+
+    fn smallest_both_ways(
+        &self,
+        halvings: u32,
+        found: impl Fn(&[u64; BINS]) -> Result<bool, StatisticsError>,
+    ) -> Result<Detectability, StatisticsError> {
+        let found = |shift: f64| found(&self.shifted(shift));
+        Ok(Detectability { up: self.smallest(1.0, halvings, &found)?, down: self.smallest(-1.0, halvings, &found)? })
     }
 
     /// The smallest shift in one direction (1 or −1) for which `found`.
     fn smallest(
         &self,
         direction: f64,
+        halvings: u32,
         found: &impl Fn(f64) -> Result<bool, StatisticsError>,
     ) -> Result<Reach, StatisticsError> {
         let Some((mut low, mut high)) = self.bracket(direction, found)? else { return Ok(Reach::Undetectable) };
-        for _ in 0..HALVINGS {
+        for _ in 0..halvings {
             let middle = f64::midpoint(low, high);
             if found(direction * middle)? {
                 high = middle;
@@ -268,10 +292,10 @@ mod tests {
     fn the_shift_found_is_enough_for_the_process_and_a_little_less_is_not() {
         let (axis, baseline, sensitivity) = (Axis::linear(0, 256), bell(100.0, 12.0), usual(4));
         let shift = shift_of(detectability(axis, &baseline, &sensitivity, gain).unwrap().up);
-        let scene = Scene::new(axis, baseline, &sensitivity).unwrap();
+        let scene = Scene::new(axis, baseline).unwrap();
         let evidence = |shift: f64| {
             let mut process = EvidenceProcess::new(1440).unwrap();
-            let p = scene.p(shift).unwrap();
+            let p = scene.p(&scene.shifted(shift), &sensitivity).unwrap();
             for at in 0..sensitivity.windows {
                 process.observe(p, at.into());
             }

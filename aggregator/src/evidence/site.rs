@@ -42,6 +42,8 @@ const RUNNING: f32 = 3.0;
 /// minutes, where it is to be found whether it lasts.
 const OUTLASTS: f64 = 60.0;
 const SOON_OVER: f64 = 8.0;
+/// Share of a camera's evidence that the mean over its features is; see [`CameraEvidence::now`].
+pub const SINGLE_FEATURES: f64 = (1.0 - REPEATS) / 2.0;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
 /// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.

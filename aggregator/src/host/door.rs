@@ -218,13 +218,14 @@ pub(super) fn close_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::Target;
 
     #[test]
     fn one_network_cannot_take_every_place_and_what_is_given_up_is_free_again() {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let limits = Quic { listen, max_connections: 4, max_connections_per_network: 3, segmentation_offload: true };
         let room = Room::new(limits);
-        let metrics = Metrics::new(0.05).expect("metrics");
+        let metrics = Metrics::new(Target::fixed(0.05)).expect("metrics");
         let (near, far) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 1, 1]));
         let mut held: Vec<Place> = (0..3).filter_map(|_| room.take(near, &metrics)).collect();
         assert_eq!(held.len(), 3);
@@ -242,7 +243,7 @@ mod tests {
         let limits =
             Quic { listen, max_connections: 5_000, max_connections_per_network: 5_000, segmentation_offload: true };
         let room = Room::new(limits);
-        let metrics = Metrics::new(0.05).expect("metrics");
+        let metrics = Metrics::new(Target::fixed(0.05)).expect("metrics");
         let (near, far) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 1, 1]));
         let held: Vec<Place> = (0..HANDSHAKES_OF_A_NETWORK).filter_map(|_| room.take(near, &metrics)).collect();
         assert!(room.is_crowded(near) && room.take(near, &metrics).is_none());

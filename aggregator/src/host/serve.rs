@@ -34,6 +34,7 @@ use crate::decision::{Core, Settings};
 use crate::identity::authority::{Authority, SERVER_LIFETIME};
 use crate::ingest::{Connections, Rate};
 use crate::metrics::{Metrics, MetricsError};
+use crate::operators::Operators;
 use crate::registrar::{Registrar, Sources};
 use crate::store::StoreError;
 use crate::store::embedded::EmbeddedStore;
@@ -150,7 +151,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let gate = gate(config)?;
     let reader = Arc::new(store.reader());
     let settings = core_settings(config);
-    let metrics = Arc::new(Metrics::new(config.q())?);
+    let metrics = Arc::new(Metrics::new(settings.target(0))?);
     let timed = Arc::clone(&metrics);
     let fresh = move || TimedCore::new(Core::new(settings), Arc::clone(&timed));
     let (writer, writer_thread) = Writer::start(store, fresh, now, writer::Settings::default())?;
@@ -187,6 +188,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         sources,
     ));
     let configurator = Arc::new(Configurator::new(writer.clone()));
+    let operators = Arc::new(Operators::new(writer.clone()));
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared {
         writer: writer.clone(),
@@ -208,8 +210,10 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     });
     let desk = Arc::clone(&registrar);
     let (progress, shown, wishes) = (writer.progress(), Arc::clone(&metrics), Arc::clone(&configurator));
-    let api = Api::new(reader, progress, shown, connections, desk, wishes, stopped.clone(), config.max_cameras());
-    let api = api.behind(gate.clone());
+    let verdicts = Arc::clone(&operators);
+    let api =
+        Api::new(reader, progress, shown, connections, desk, wishes, verdicts, stopped.clone(), config.max_cameras());
+    let api = api.behind(gate.clone()).promising(config.budget(), config.learning());
     let mut upkeep = JoinSet::new();
     if let Some(gate) = gate {
         upkeep.spawn(access::watch(gate, config.data_dir().to_owned()));
@@ -261,6 +265,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     }
     registrar.close();
     configurator.close();
+    operators.close();
     // The last handle: the writer commits what is queued and ends.
     drop((watchdog.await.is_ok(), retention.await.is_ok(), writer));
     let joined = tokio::task::spawn_blocking(move || writer_thread.join());
@@ -344,6 +349,7 @@ fn core_settings(config: &Config) -> Settings {
     Settings {
         q: config.q(),
         dependence: config.dependence(),
+        budget: config.budget(),
         epoch: millis(config.epoch()),
         learning: millis(config.learning()),
         tolerances: Tolerances::CATALOGUE,

@@ -1,11 +1,12 @@
-//! The core with a stopwatch: how long each window takes to judge goes to the metrics, and to nothing else.
+//! The core with a stopwatch: how long each window takes to judge, and what is promised, go to the metrics, and to nothing else.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use driftglass_protocol::id::CameraId;
+use driftglass_protocol::unit::UnixMillis;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Judgement};
 use crate::decision::{Change, Core, CountedWindow, History, StateError};
 use crate::ledger::Decide;
 use crate::metrics::Metrics;
@@ -38,6 +39,10 @@ impl Decide for TimedCore {
         Decide::set_next_alert_id(&mut self.core, id);
     }
 
+    fn judge(&mut self, alert: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change> {
+        Decide::judge(&mut self.core, alert, judgement, now)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a duration for the metrics, which no decision sees")]
     fn observe<H: History>(
         &mut self,
@@ -48,6 +53,7 @@ impl Decide for TimedCore {
         let began = Instant::now();
         let changes = Decide::observe(&mut self.core, camera, window, history);
         self.metrics.evaluated(began.elapsed().as_secs_f64());
+        self.metrics.promise(self.core.target());
         changes
     }
 }

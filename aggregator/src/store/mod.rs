@@ -231,6 +231,12 @@ pub trait Batch: History<Error = StoreError> {
     /// Where it cannot be written.
     fn apply(&mut self, change: &Change) -> Result<(), StoreError>;
 
+    /// An alert, open or over.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn alert(&self, id: u64) -> Result<Option<Alert>, StoreError>;
+
     /// Moves the mark of a registered device from `judged` to `next`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use driftglass_protocol::wire::Mark;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Settings;
+use crate::alert::{Alert, Judgement};
 use crate::ledger::Outcome;
 use crate::store::{Greeting, Registry, StoreError};
 
@@ -105,6 +106,8 @@ pub(super) enum Command {
     Hello { hello: Box<Hello>, answer: Reply<Option<Greeting>> },
     /// Forget a few of the oldest windows.
     Forget { before: UnixMillis, answer: Reply<Option<u64>> },
+    /// Take an operator's verdict on an alert; the inner `None` says that there is no such alert.
+    Judge { alert: u64, judgement: Judgement, answer: Reply<Option<Option<Box<Alert>>>> },
     /// Look up or change identities.
     Identity { task: Box<dyn Task> },
 }
@@ -117,6 +120,7 @@ impl Command {
             Self::Mark { answer, .. } => answer.send(),
             Self::Hello { answer, .. } => answer.send(),
             Self::Forget { answer, .. } => answer.send(),
+            Self::Judge { answer, .. } => answer.send(),
             Self::Identity { task } => task.answer(),
         }
     }

@@ -30,6 +30,7 @@ use self::group::{Command, Queued, RegistryTask, Reply};
 use self::thread::WriterThread;
 #[cfg(test)]
 pub(crate) use self::thread::restore;
+use crate::alert::{Alert, Judgement};
 use crate::ledger::{Decide, Event, Outcome};
 use crate::store::{Greeting, Registry, Store, StoreError};
 
@@ -213,6 +214,15 @@ impl Writer {
                 return Ok(forgotten);
             }
         }
+    }
+
+    /// Takes an operator's verdict on an alert and returns the alert as it is then; `None` where there is no such alert.
+    ///
+    /// # Errors
+    /// [`WriterError`], one variant per cause; then nothing has happened.
+    pub async fn judge(&self, alert: u64, judgement: Judgement) -> Result<Option<Alert>, WriterError> {
+        let judged = self.ask(|answer| Command::Judge { alert, judgement, answer: Reply::new(answer) }).await?;
+        Ok(judged.ok_or(WriterError::Unavailable)?.map(|alert| *alert))
     }
 
     /// Looks up or changes identities within a transaction; the answer leaves after its commit. `work` is given the aggregator's

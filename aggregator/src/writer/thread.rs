@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::group::{Command, Queued, gather};
 use super::{Progress, Settings};
-use crate::ledger::{Decide, Event, Outcome, enter};
+use crate::ledger::{Decide, Event, Outcome, enter, judge_alert};
 use crate::store::{Batch, Registry, Saved, Store, StoreError};
 
 /// Windows and tombstones forgotten in one step.
@@ -64,6 +64,10 @@ where
                 Command::Mark { device, answer } => answer.set(Some(batch.mark(device)?)),
                 Command::Hello { hello, answer } => answer.set(Some(batch.greet(hello, now)?)),
                 Command::Forget { before, answer } => answer.set(Some(batch.forget_before(*before, FORGET_STEP)?)),
+                Command::Judge { alert, judgement, answer } => {
+                    let judged = judge_alert(&mut batch, core, *alert, judgement, now, &mut done.events)?;
+                    answer.set(Some(judged.map(Box::new)));
+                }
                 Command::Identity { task } => task.run(&mut batch, now)?,
             }
         }
@@ -114,6 +118,7 @@ where
                 Command::Mark { answer, .. } => answer.send_instead(None),
                 Command::Hello { answer, .. } => answer.send_instead(None),
                 Command::Forget { answer, .. } => answer.send_instead(None),
+                Command::Judge { answer, .. } => answer.send_instead(None),
                 Command::Identity { task } => task.fail(),
             }
         }

@@ -37,6 +37,7 @@ pub(crate) fn decide(
     let mut core = Core::new(Settings {
         q: 0.1,
         dependence: Dependence::Positive,
+        budget: None,
         epoch,
         learning,
         tolerances: Tolerances::CATALOGUE,
@@ -51,7 +52,7 @@ pub(crate) fn decide(
         kept.0.push(counted);
         for change in changes {
             if let Change::Alert(alert) = change {
-                alerts.entry(alert.id).or_insert(alert);
+                alerts.entry(alert.id).or_insert(*alert);
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use driftglass_aggregator::alert::Alert;
+use driftglass_aggregator::alert::{Alert, Judgement};
 use driftglass_aggregator::decision::{Change, CountedWindow, History};
 use driftglass_aggregator::ledger::Decide;
 use driftglass_aggregator::store::{Batch, Greeted, Greeting, Saved, Standing, Store, StoreError};
@@ -168,6 +168,10 @@ impl Batch for MemoryBatch<'_> {
         Ok(())
     }
 
+    fn alert(&self, _: u64) -> Result<Option<Alert>, StoreError> {
+        Ok(None)
+    }
+
     fn forget_before(&mut self, _: UnixMillis, _: u32) -> Result<u64, StoreError> {
         Ok(0)
     }
@@ -208,6 +212,10 @@ impl Decide for Indifferent {
     fn restore_alert(&mut self, _: Alert) {}
 
     fn set_next_alert_id(&mut self, _: u64) {}
+
+    fn judge(&mut self, _: u64, _: &Judgement, _: UnixMillis) -> Vec<Change> {
+        Vec::new()
+    }
 
     fn observe<H: History>(&mut self, _: &CameraId, _: &CountedWindow, _: &H) -> Result<Vec<Change>, H::Error> {
         Ok(Vec::new())

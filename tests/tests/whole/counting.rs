@@ -8,7 +8,7 @@ use driftglass_agent::fault::{Injector, Kind, Severity};
 
 use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view};
-use crate::support::process::{STEP, lasting_port};
+use crate::support::process::{STEP, lasting_port, said};
 use crate::support::service::{Agent, Aggregator};
 use crate::support::{PATIENCE, now, pause, until, wall_clock};
 
@@ -84,6 +84,26 @@ fn one_fault_one_alert_every_frame_counted_once() {
     let (_, fault) = fault.expect("there was a fault");
     assert!(time("first_window") + Duration::from_secs(1) >= fault, "blamed on a time before the fault: {alert:#}");
     assert!(time("raised_at") > time("first_window"), "{alert:#}");
+
+    for moved in alert["features"].as_array().expect("a list") {
+        let sizes = ["psi", "js", "wasserstein"].map(|size| moved[size].as_f64().expect("measured"));
+        assert!(sizes.iter().all(|size| *size >= 0.0) && sizes[1] <= std::f64::consts::LN_2, "{moved:#}");
+    }
+    let shown = said(&aggregator.operate(&["alert", "1"]));
+    assert!(shown.contains("high_frequency_energy") && shown.contains("beyond chance"), "{shown}");
+    let foreseen = aggregator.operate(&["detectability", ids[1]]);
+    assert!(foreseen.status.success(), "{}", said(&foreseen));
+    let foreseen = said(&foreseen);
+    let detail = foreseen.lines().find(|line| line.starts_with("high_frequency_energy")).expect("the feature");
+    assert!(detail.split_whitespace().nth(2).is_some_and(|fall| fall.parse::<f64>().is_ok()), "it saw one: {detail}");
+
+    let status = || said(&aggregator.operate(&["status"]));
+    assert!(status().contains("0 right, 0 false, 1 not judged"), "{}", status());
+    let confirmed = aggregator.operate(&["confirm", "1", "--note", "the ring had slipped"]);
+    assert!(confirmed.status.success(), "{}", said(&confirmed));
+    assert!(status().contains("1 right, 0 false, 0 not judged"), "{}", status());
+    let alert = aggregator.list("alerts").expect("the aggregator answers").remove(0);
+    assert_eq!((&alert["verdict"], &alert["state"]), (&"right".into(), &"confirmed".into()), "{alert:#}");
 
     for (id, camera) in ids.iter().zip(&cameras) {
         until(&format!("all frames of {id}"), PATIENCE, || {

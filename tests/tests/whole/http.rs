@@ -173,6 +173,10 @@ fn each_role_may_do_what_it_should_and_everybody_else_is_refused_and_counted() {
     let refused = guarded.operate(&["token", "create", "--site", "store-1", "--device", "gw-3"], &viewer);
     assert!(refused.status.code() == Some(1) && said(&refused).contains("role"), "{}", said(&refused));
     assert!(guarded.operate(&["cameras"], &viewer).status.success());
+    let judged = guarded.operate(&["dismiss", "1"], &viewer);
+    assert!(judged.status.code() == Some(1) && said(&judged).contains("role"), "{}", said(&judged));
+    let judged = guarded.operate(&["dismiss", "1"], &operator);
+    assert!(judged.status.code() == Some(1) && said(&judged).contains("no alert 1 is known"), "{}", said(&judged));
     let untrusted = run("driftglass", &["cameras", "--server", &guarded.url("")]);
     assert!(!untrusted.status.success(), "its certificate comes from nobody this system trusts");
 

@@ -67,6 +67,7 @@ pub(super) fn run(plan: Plan, q: f64, dependence: Dependence, seed: u64, progres
     let mut core = Core::new(Settings {
         q,
         dependence,
+        budget: None,
         epoch,
         learning: Millis(BASELINE * WINDOW.0),
         tolerances: Tolerances::NONE,

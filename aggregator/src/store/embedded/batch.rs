@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use serde::Serialize;
 
 use super::{counted, failed};
-use crate::alert::Alert;
+use crate::alert::{Alert, EffectSize};
 use crate::decision::{Change, CountedWindow, History};
 use crate::store::{Batch, Greeted, Greeting, Standing, StoreError};
 
@@ -73,7 +73,11 @@ impl<'a> EmbeddedBatch<'a> {
         // JSON has no word for what is not a number, and would not read back.
         let mut alert = alert.clone();
         for moved in &mut alert.features {
-            for value in [&mut moved.distance, &mut moved.shift] {
+            let sizes = moved
+                .effect
+                .iter_mut()
+                .flat_map(|EffectSize { psi, jensen_shannon, wasserstein }| [psi, jensen_shannon, wasserstein]);
+            for value in [&mut moved.distance, &mut moved.shift].into_iter().chain(sizes) {
                 if !value.is_finite() {
                     tracing::error!(alert = alert.id, feature = moved.feature, %value, "stored as 0: not a finite number");
                     *value = 0.0;
@@ -84,8 +88,8 @@ impl<'a> EmbeddedBatch<'a> {
         self.execute(
             "storing an alert",
             "INSERT OR REPLACE INTO alerts
-                (id, camera, scope, cause, severity, state, first_window, raised_at, alert)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                (id, camera, scope, cause, severity, state, first_window, raised_at, alert, verdict)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 alert.id.cast_signed(),
                 self.camera_row(&alert.camera)?,
@@ -96,6 +100,7 @@ impl<'a> EmbeddedBatch<'a> {
                 alert.first_window.0,
                 alert.raised_at.0,
                 json,
+                alert.verdict.as_ref().map(text).transpose().map_err(damaged)?,
             ],
         )?;
         Ok(())
@@ -373,6 +378,14 @@ impl Batch for EmbeddedBatch<'_> {
             Change::Alert(alert) => self.apply_alert(alert)?,
         }
         Ok(())
+    }
+
+    fn alert(&self, id: u64) -> Result<Option<Alert>, StoreError> {
+        let found =
+            self.row("reading an alert", "SELECT alert FROM alerts WHERE id = ?1", [id.cast_signed()], |row| {
+                row.get::<_, String>(0)
+            })?;
+        found.map(|json| super::alert(&json)).transpose()
     }
 
     fn set_mark(&mut self, device: &DeviceId, judged: Mark, next: Mark, now: UnixMillis) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, TombstoneCause};
 
 use super::{EmbeddedBatch, EmbeddedStore};
-use crate::alert::{Alert, AlertState, Cause, HistoryEntry, MovedFeature, Scope, Severity};
+use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Severity};
 use crate::decision::{Change, CountedWindow, History};
 use crate::ledger::Decide;
 use crate::store::{Saved, Store, StoreError};
@@ -111,6 +111,12 @@ impl Decide for Counting {
         self.next_alert = id;
     }
 
+    fn judge(&mut self, id: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change> {
+        let Some(alert) = self.open.iter_mut().find(|alert| alert.id == id) else { return Vec::new() };
+        alert.judge(judgement, now);
+        vec![Change::Alert(Box::new(alert.clone()))]
+    }
+
     fn observe<H: History>(
         &mut self,
         camera: &CameraId,
@@ -135,7 +141,7 @@ impl Decide for Counting {
         if seen.is_multiple_of(4) {
             let alert = alert(self.next_alert.max(1), camera, AlertState::Alerting, window.window.end());
             self.next_alert = alert.id + 1;
-            changes.push(Change::Alert(alert));
+            changes.push(Change::Alert(Box::new(alert)));
         }
         Ok(changes)
     }
@@ -152,7 +158,8 @@ pub(crate) fn alert(id: u64, camera: &CameraId, state: AlertState, at: UnixMilli
         state,
         first_window: UnixMillis(at.0 - 1),
         raised_at: at,
-        features: vec![MovedFeature { feature: 3, distance: 0.25, shift: -1.5 }],
+        features: vec![MovedFeature { feature: 3, distance: 0.25, shift: -1.5, effect: None }],
+        verdict: None,
         history: vec![HistoryEntry { at, state, author: "driftglass".into(), note: "it \"moved\"".into() }],
     }
 }

@@ -28,7 +28,8 @@ use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior};
 pub use batch::EmbeddedBatch;
 pub use configuration::{ConfigurationRow, DeviceConfiguration, ReportedConfiguration};
 pub use read::{
-    AlertCount, AlertFilter, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site, WINDOWS_MAX,
+    AlertCount, AlertFilter, AlertRecord, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site,
+    WINDOWS_MAX,
 };
 pub use registry::{IdentityEvent, TokenRow};
 

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use driftglass_protocol::id::{CameraId, DeviceId, Name};
 use driftglass_protocol::summary::{Model, Window};
@@ -194,6 +195,19 @@ pub struct Reader {
 }
 
 const COUNT_OPEN: &str = "state NOT IN ('pending', 'resolved')";
+
+/// What operators said of alerts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlertRecord {
+    /// Called right.
+    pub right: u32,
+    /// Called false.
+    pub wrong: u32,
+    /// Not judged.
+    pub unjudged: u32,
+    /// How long sites were watched, added up over sites.
+    pub site_time: Duration,
+}
 
 impl Reader {
     pub(super) const fn new(path: PathBuf) -> Self {
@@ -410,6 +424,41 @@ impl Reader {
                 alert(&get::<String>(row, 0)?)
             })?;
         Ok(found.into_iter().next())
+    }
+
+    /// When any device was heard last.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn last_seen(&self) -> Result<Option<UnixMillis>, StoreError> {
+        let sql = "SELECT max(last_seen) FROM devices";
+        let found = self.query("reading when a device was heard", sql, [], |row| get::<Option<i64>>(row, 0))?;
+        Ok(found.into_iter().flatten().next().map(UnixMillis))
+    }
+
+    /// What operators said of the alerts raised since then, and how long sites were watched.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn record(&self, since: UnixMillis) -> Result<AlertRecord, StoreError> {
+        let sql = "SELECT verdict, count(*) FROM alerts WHERE raised_at >= ?1 AND state <> 'pending' GROUP BY verdict";
+        let mut record = AlertRecord::default();
+        let verdicts = self.query("counting verdicts", sql, [since.0], |row| {
+            Ok((get::<Option<String>>(row, 0)?, get::<u32>(row, 1)?))
+        })?;
+        for (verdict, count) in verdicts {
+            match verdict.as_deref() {
+                Some("right") => record.right += count,
+                Some("false") => record.wrong += count,
+                _ => record.unjudged += count,
+            }
+        }
+        let sql = "SELECT sum(max(0, last - max(first, ?1)))
+                   FROM (SELECT min(first_seen) AS first, max(last_seen) AS last FROM devices GROUP BY site)";
+        let time = self.query("adding up time", sql, [since.0], |row| get::<Option<i64>>(row, 0))?;
+        let millis = time.into_iter().flatten().next().unwrap_or(0);
+        record.site_time = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        Ok(record)
     }
 
     /// How many alerts there are by site, severity and state.

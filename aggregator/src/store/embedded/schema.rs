@@ -14,7 +14,7 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x4472_476c;
 
 /// Step `n` leads from version `n` to version `n + 1`; an empty file has version 0.
-pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES, CONFIGURATIONS];
+pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES, CONFIGURATIONS, VERDICTS];
 
 const VERSION_1: &str = "
 CREATE TABLE devices (
@@ -170,6 +170,11 @@ CREATE TABLE configuration_reports (            -- what a device said last
     detail          TEXT    NOT NULL,
     reported_at     INTEGER NOT NULL
 ) STRICT;
+";
+
+const VERDICTS: &str = "
+ALTER TABLE alerts ADD COLUMN verdict TEXT;     -- right or false; null where no operator has said
+CREATE INDEX alerts_by_time ON alerts (raised_at);
 ";
 
 /// Brings the file to the newest version that `steps` lead to.

@@ -5,9 +5,9 @@ use driftglass_protocol::wire::Mark;
 
 use super::fixture::{Counting, MINUTE, NOW, alert as alert_of, camera, device, frame, hello, id, name, tombstone};
 use super::*;
-use crate::alert::{AlertState, Group, Scope, Severity};
+use crate::alert::{AlertState, EffectSize, Group, Judgement, Scope, Severity, Verdict};
 use crate::decision::{Change, History};
-use crate::ledger::{Outcome, enter};
+use crate::ledger::{Outcome, enter, judge_alert};
 use crate::store::Batch;
 use crate::store::Standing;
 
@@ -41,7 +41,7 @@ fn marks_states_and_alerts_are_as_before_after_a_restart() {
         deliver(&mut store, &mut core, &gateway, "door", &[1, 2, 3, 4, 5]);
         let mut batch = store.begin().expect("begins");
         let resolved = alert_of(7, &camera(&gateway, "door"), AlertState::Resolved, NOW);
-        batch.apply(&Change::Alert(resolved)).expect("stores");
+        batch.apply(&Change::Alert(Box::new(resolved))).expect("stores");
         batch.commit().expect("commits");
     }
     let mut store = open(&folder);
@@ -270,7 +270,7 @@ fn a_reader_sees_totals_the_newest_window_and_alerts_by_filter() {
     let mut resolved = reader.alert(1).expect("reads").expect("known");
     resolved.state = AlertState::Resolved;
     let mut batch = store.begin().expect("begins");
-    batch.apply(&Change::Alert(resolved)).expect("stores");
+    batch.apply(&Change::Alert(Box::new(resolved))).expect("stores");
     batch.commit().expect("commits");
     assert_eq!(ids(AlertFilter { state: Some(AlertState::Resolved), ..AlertFilter::default() }), [1]);
     assert_eq!(reader.camera(&door).expect("reads").expect("known").open_alerts, 0);
@@ -279,7 +279,7 @@ fn a_reader_sees_totals_the_newest_window_and_alerts_by_filter() {
     fleet_wide.scope = Scope::Fleet;
     fleet_wide.group = Some(Group { changed: 2, cameras: 3, model: None });
     let mut batch = store.begin().expect("begins");
-    batch.apply(&Change::Alert(fleet_wide.clone())).expect("stores");
+    batch.apply(&Change::Alert(Box::new(fleet_wide.clone()))).expect("stores");
     batch.commit().expect("commits");
     assert_eq!(reader.alert(3).expect("reads"), Some(fleet_wide));
     assert_eq!(
@@ -314,7 +314,49 @@ fn an_alert_with_figures_that_are_not_numbers_reads_back() {
     batch.register(&gateway, NOW).expect("registers");
     let mut alert = alert_of(1, &camera(&gateway, "door"), AlertState::Alerting, NOW);
     alert.features[0].shift = f64::NAN;
-    batch.apply(&Change::Alert(alert)).expect("stores, also for a camera without a window");
+    alert.features[0].effect = Some(EffectSize { psi: 0.5, jensen_shannon: f64::NAN, wasserstein: f64::INFINITY });
+    batch.apply(&Change::Alert(Box::new(alert))).expect("stores, also for a camera without a window");
     batch.commit().expect("commits");
-    assert_eq!(store.reader().alert(1).expect("reads").expect("known").features[0].shift, 0.0);
+    let moved = store.reader().alert(1).expect("reads").expect("known").features[0];
+    assert_eq!(moved.shift, 0.0);
+    assert_eq!(moved.effect, Some(EffectSize { psi: 0.5, jensen_shannon: 0.0, wasserstein: 0.0 }));
+}
+
+#[test]
+fn a_verdict_on_an_alert_that_is_over_is_kept_and_counted_where_it_was_raised() {
+    let folder = folder();
+    let mut store = open(&folder);
+    let reader = store.reader();
+    assert_eq!(reader.last_seen().expect("reads"), None);
+    assert_eq!(reader.record(NOW).expect("reads"), AlertRecord::default());
+    let (one, two) = (device("one"), DeviceId { site: name("yard"), device: name("two") });
+    let mut core = Counting::default();
+    deliver(&mut store, &mut core, &one, "door", &[1, 2, 3, 4]);
+    deliver(&mut store, &mut core, &two, "door", &[7, 8, 9, 10]);
+    let day = 86_400_000;
+    let mut batch = store.begin().expect("begins");
+    batch.greet(&hello(&one, 2, 12), UnixMillis(NOW.0 + 3 * day)).expect("greets");
+    batch.commit().expect("commits");
+
+    let judgement = Judgement { verdict: Verdict::False, author: "jo".into(), note: String::new() };
+    let mut judge = |id| {
+        let (mut batch, mut events) = (store.begin().expect("begins"), Vec::new());
+        let alert = judge_alert(&mut batch, &mut core, id, &judgement, NOW, &mut events).expect("reads and writes");
+        batch.commit().expect("commits");
+        (alert, events.len())
+    };
+    let mut expected = reader.alert(2).expect("reads").expect("known");
+    expected.judge(&judgement, NOW);
+    assert_eq!(judge(2), (Some(expected.clone()), 1), "the core does not have it any more");
+    assert_eq!(judge(99), (None, 0));
+    assert_eq!(reader.alert(2).expect("reads"), Some(expected));
+
+    assert_eq!(reader.last_seen().expect("reads"), Some(UnixMillis(NOW.0 + 3 * day)));
+    let record = |since: i64| reader.record(UnixMillis(since)).expect("reads");
+    let days = |record: AlertRecord| record.site_time.as_millis() / 86_400_000;
+    let all = record(0);
+    assert_eq!((all.right, all.wrong, all.unjudged, days(all)), (0, 1, 1, 3), "the second site was heard once");
+    let later = record(6 * i64::from(MINUTE));
+    assert_eq!((later.wrong, later.unjudged), (1, 0), "the first alert was raised before");
+    assert_eq!(days(record(NOW.0 + day)), 2);
 }

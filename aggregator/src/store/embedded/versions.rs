@@ -18,7 +18,8 @@ use crate::identity::KeyId;
 use crate::store::{Batch, Registry, Saved, Store, StoreError};
 
 /// From version 1 on.
-const DUMPS: &[&str] = &[include_str!("versions/1.sql"), include_str!("versions/2.sql")];
+const DUMPS: &[&str] =
+    &[include_str!("versions/1.sql"), include_str!("versions/2.sql"), include_str!("versions/3.sql")];
 
 fn device(device: &str) -> DeviceId {
     DeviceId { site: name("store-12"), device: name(device) }
@@ -100,6 +101,14 @@ fn a_database_of_every_version_is_led_to_the_newest_and_read_as_ever() {
             let token = batch.token(&[0x22; 32]).expect("read").expect("there");
             assert_eq!((token.device, token.used_by), (device("gw-01"), Some(KeyId([0x11; 32]))));
         }
+
+        if version >= 3 {
+            assert_eq!(reader.configurations(Page::default()).expect("read").len(), 1, "one was withdrawn");
+            let reported = seen.configuration.reported.as_ref().map(|reported| reported.in_effect);
+            assert_eq!((seen.configuration.desired, reported), (1, Some(1)));
+        }
+        let unjudged = reader.record(UnixMillis(0)).expect("read");
+        assert_eq!((unjudged.right, unjudged.wrong, unjudged.unjudged), (0, 0, 2), "nobody could judge before");
 
         let mut batch = store.begin().expect("begins");
         let id = super::fixture::id(1_700_000_000, 43, 43);
