@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What an agent costs its host: real processes, a camera of 1080p over HTTP, an aggregator that takes what is sent.
 
-usage: guest.py PROGRAMS [--agent FILE] [--seconds N] [--frames N]
+usage: guest.py PROGRAMS [--agent FILE] [--seconds N] [--frames N] [--rate N] [--picture FILE]
 
 Prints memory and processor time beside what each is held against, and fails where one is beyond it. Memory is the peak of the resident
 set (VmHWM); growth is the resident set after a quarter of the frames against that after the last.
@@ -36,8 +36,8 @@ def until(what, look, limit=60):
 class Camera:
     """Serves one picture as MJPEG, over and over, at a rate."""
 
-    def __init__(self, rate):
-        picture = FRAME.read_bytes()
+    def __init__(self, rate, picture=FRAME):
+        picture = picture.read_bytes()
         self.part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(picture), picture)
         self.rate, self.sent, self.ended = rate, 0, False
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -128,7 +128,7 @@ def line(what, figure, unit, limit, good):
     good.append(figure <= limit)
 
 
-def measure(bench, seconds, frames):
+def measure(bench, seconds, frames, rate, picture):
     good = []
     for cameras, limit in [(1, 10), (4, 14)]:
         agent = Agent(bench, [Camera(5) for _ in range(cameras)])
@@ -146,13 +146,13 @@ def measure(bench, seconds, frames):
     line("1 camera of 1080p, 1 frame/s: share of a core", 100 * used, "%", 1, good)
     agent.stop()
 
-    camera = Camera(40)
+    camera = Camera(rate, picture)
     agent = Agent(bench, [camera])
     until("a quarter of the frames", lambda: camera.sent >= frames // 4, limit=3600)
     quarter = agent.memory("VmRSS")
     until("the frames", lambda: camera.sent >= frames, limit=36000)
     grown = agent.memory("VmRSS") - quarter
-    line(f"1 camera of 1080p, growth over {frames * 3 // 4} frames", grown / MEGABYTE, "MB", 0.5, good)
+    line(f"1 camera, {rate} frames/s of {picture.name}, growth over {frames * 3 // 4} frames", grown / MEGABYTE, "MB", 0.5, good)
     agent.stop()
     return all(good)
 
@@ -162,14 +162,16 @@ def main():
     parser.add_argument("programs", type=pathlib.Path, help="folder of the programs")
     parser.add_argument("--agent", type=pathlib.Path, help="another agent than the one there")
     parser.add_argument("--seconds", type=int, default=30)
-    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--frames", type=int, default=2000, help="how many are sent to see whether memory grows")
+    parser.add_argument("--rate", type=int, default=40, help="how many of them a second")
+    parser.add_argument("--picture", type=pathlib.Path, default=FRAME, help="another picture for them")
     arguments = parser.parse_args()
     agent = arguments.agent or arguments.programs / "driftglass-agent"
     size = agent.stat().st_size / MEGABYTE
     with tempfile.TemporaryDirectory() as root:
         bench = Bench(arguments.programs, agent, pathlib.Path(root))
         try:
-            good = [measure(bench, arguments.seconds, arguments.frames)]
+            good = [measure(bench, arguments.seconds, arguments.frames, arguments.rate, arguments.picture)]
             line("the program itself", size, "MB", 4, good)
         finally:
             bench.aggregator.terminate()

@@ -6,21 +6,23 @@
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/examples/measure 4 frame.jpg
 //! ```
 //!
-//! A third of the difference between the two is one picture.
+//! A third of the difference between the two is one picture, of a camera that has learned what it usually sees: the first picture.
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::error::Error;
 use std::fs;
 
 use driftglass_agent::decode::Decoder;
-use driftglass_agent::feature::CameraState;
+use driftglass_agent::feature::{CameraState, ReferenceLearner};
 use driftglass_protocol::feature::Feature;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let rounds: u32 = arguments.next().ok_or("usage: measure ROUNDS PICTURE...")?.parse()?;
     let pictures = arguments.map(fs::read).collect::<Result<Vec<_>, _>>()?;
-    let (mut decoder, mut state) = (Decoder::new(), CameraState::new());
+    let (mut decoder, mut learner) = (Decoder::new(), ReferenceLearner::new());
+    learner.learn(&decoder.measure(pictures.first().ok_or("no picture")?)?);
+    let mut state = CameraState::with_reference(learner.reference().ok_or("too small a picture")?);
     let mut last = None;
     for _ in 0..rounds {
         for picture in &pictures {

@@ -6,12 +6,9 @@
 
 #[cfg(feature = "host")]
 pub mod config;
-pub mod decode;
 pub mod detector;
 #[cfg(feature = "host")]
 pub mod fault;
-pub mod feature;
-pub mod frame;
 pub mod health;
 #[cfg(feature = "host")]
 pub mod host;
@@ -31,3 +28,5 @@ pub mod telemetry;
 #[cfg(feature = "host")]
 pub mod uplink;
 pub mod window;
+
+pub use driftglass_picture::{decode, feature, frame};

@@ -52,6 +52,9 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
     use super::*;
 
     fn taken(rate: u32, times: impl Iterator<Item = i64>) -> usize {

@@ -148,6 +148,8 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
         return Some(SourceConfig { kind, rate, timeout: TIMEOUT, max_frame, max_pixels });
     }
     let timeout = section.optional("timeout", "a duration from 1s to 1h, such as \"10s\"", faults, timeout);
+    #[cfg(feature = "inference")]
+    let has_max_frame = section.has("max_frame");
     let (max_frame, max_pixels) = limits(section, MAX_FRAME, faults);
     let mut config = SourceConfig {
         kind: SourceKind::PushSocket(PathBuf::new()),
@@ -171,8 +173,10 @@ pub(super) fn source(section: &mut Section, faults: &mut Faults) -> Option<Sourc
         #[cfg(feature = "inference")]
         Kind::Inference => {
             let inference = inference(section, faults)?;
-            // A picture is a part of a body.
-            config.max_frame = inference.max_body;
+            // A picture is a part of a body, so by default any that passes counts.
+            if !has_max_frame {
+                config.max_frame = inference.max_body;
+            }
             SourceKind::Inference(Box::new(inference))
         }
         Kind::Rtsp => {
@@ -334,6 +338,7 @@ mod tests {
             "kind = \"push\", listen = \"[::]:9\", token_file = \"/t\"",
             "kind = \"push\", socket = \"/run/c.sock\"",
             "kind = \"inference\", listen = \"127.0.0.1:8\", upstream = \"127.0.0.1:8000\"",
+            "kind = \"inference\", listen = \"127.0.0.1:7\", upstream = \"127.0.0.1:8000\", max_frame = \"64KiB\"",
         ])
         .unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(sources[0].rate, FrameRate::from_millihertz(1_000), "somebody has to say how often");
@@ -347,7 +352,8 @@ mod tests {
         assert_eq!((&sources[2].kind, sources[2].rate), (&SourceKind::Exec(command), None));
         assert_eq!(sources[3].timeout, PUSH_TIMEOUT);
         assert_eq!(sources[6].kind, SourceKind::PushSocket("/run/c.sock".into()));
-        assert_eq!((sources[7].timeout, sources[7].max_frame), (PUSH_TIMEOUT, 8 << 20));
+        assert_eq!((sources[7].timeout, sources[7].max_frame), (PUSH_TIMEOUT, 8 << 20), "all of a body");
+        assert_eq!(sources[8].max_frame, 64 << 10);
     }
 
     #[test]

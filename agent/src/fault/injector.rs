@@ -148,7 +148,7 @@ mod tests {
 
     /// A frame of the footage shipped with the demo, 320x240.
     fn frame(number: u32) -> RgbImage {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../aggregator/driftglass/frames/campus-pedestrians");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../aggregator/driftglass/frames/campus-pedestrians");
         let picture = codec::decode(&std::fs::read(format!("{folder}/{number:06}.jpg")).unwrap()).unwrap();
         codec::shrink(picture, 320)
     }

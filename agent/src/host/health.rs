@@ -63,7 +63,7 @@ fn text(path: &Path) -> String {
     match File::open(path).and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes)) {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
-            tracing::trace!(path = %path.display(), %error, "not read");
+            tracing::debug!(path = %path.display(), %error, "not read");
             String::new()
         }
     }

@@ -114,7 +114,7 @@ impl Exec {
             if let Some(group) = group
                 && let Err(error) = kill_process_group(group, signal)
             {
-                tracing::trace!(%error, "nobody is left in the group");
+                tracing::debug!(%error, "nobody is left in the group");
             }
         };
         tell(Signal::TERM);

@@ -236,7 +236,7 @@ async fn shake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     let driver = tokio::spawn(async move {
         // Whoever waits for the answer gets the same error.
         if let Err(error) = connection.await {
-            tracing::trace!(%error, "a camera's connection ended");
+            tracing::debug!(%error, "a camera's connection ended");
         }
     });
     Ok(Connection { sender, driver })

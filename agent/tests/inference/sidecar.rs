@@ -15,7 +15,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -142,21 +142,13 @@ where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            let service = service_fn(move |request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            let mut builder = http1::Builder::new();
-            builder.auto_date_header(false);
-            tokio::spawn(async move { builder.serve_connection(TokioIo::new(stream), service).await.ok() });
-        }
-    });
-    address
+    each_connection(move |stream| {
+        let service = answering(answer.clone());
+        let mut builder = http1::Builder::new();
+        builder.auto_date_header(false);
+        async move { builder.serve_connection(TokioIo::new(stream), service).await }
+    })
+    .await
 }
 
 /// A model server of HTTP/2.
@@ -165,17 +157,36 @@ where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    each_connection(move |stream| {
+        let service = answering(answer.clone());
+        async move { http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await }
+    })
+    .await
+}
+
+fn answering<S, F>(
+    answer: S,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Send
+where
+    S: Fn(Request<Incoming>) -> F + Send,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    })
+}
+
+/// Accepts connections and lets each run to its end.
+async fn each_connection<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = hyper::Result<()>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            let service = service_fn(move |request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            let builder = http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(async move { builder.serve_connection(TokioIo::new(stream), service).await.ok() });
+            tokio::spawn(serve(stream));
         }
     });
     address

@@ -160,14 +160,7 @@ impl Upstream {
             .handshake(self.dial().await?)
             .await
             .map_err(|error| Unanswered::broke(&error))?;
-        let gone = Arc::clone(&self.gone);
-        tokio::spawn(async move {
-            // Whoever waits for the answer gets the same error.
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection to the model server ended");
-            }
-            gone.notify_one();
-        });
+        self.drive(connection);
         Ok(sender)
     }
 
@@ -180,13 +173,19 @@ impl Upstream {
             .handshake(self.dial().await?)
             .await
             .map_err(|error| Unanswered::broke(&error))?;
+        self.drive(connection);
+        Ok(sender)
+    }
+
+    /// Lets a connection run to its end, and says that it is gone then.
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         let gone = Arc::clone(&self.gone);
         tokio::spawn(async move {
+            // Whoever waits for the answer gets the same error.
             if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection to the model server ended");
+                tracing::debug!(%error, "a connection to the model server ended");
             }
             gone.notify_one();
         });
-        Ok(sender)
     }
 }

@@ -58,6 +58,12 @@ impl Reference {
             register(&self.codes, codes, self.size, values);
         }
     }
+
+    /// The share of what it shows that is found again in a frame, by which it is decided whether the view has a place.
+    #[cfg(test)]
+    pub(crate) fn found(&self, frame: &Measurements) -> Option<f64> {
+        super::registration::found(&self.codes, self.comparable(frame)?, self.size)
+    }
 }
 
 /// Learns a [`Reference`] as the mean over any number of frames.

@@ -284,14 +284,31 @@ fn climb(start: (i32, Move), step: i32, steps: i32, score: impl Fn(Move) -> i32)
     best
 }
 
-/// Adds how far the view is displaced, turned and zoomed; nothing where the frame does not show what the reference shows.
-pub(super) fn register(reference: &Codes, frame: &Codes, size: PictureSize, values: &mut FeatureValues) {
+/// The move that explains a frame best.
+#[derive(Clone, Copy, Debug)]
+struct Registered {
+    place: Move,
+    /// Codes that agree there less those that contradict, Q8.
+    score: i32,
+    /// What would be scored if every code were found again, Q8.
+    most: i32,
+}
+
+impl Registered {
+    /// Whether enough was found again to say where the camera looks.
+    const fn is_found(self) -> bool {
+        self.score >= self.most / 64 * FOUND
+    }
+}
+
+/// `None` where the reference shows nothing.
+fn registered(reference: &Codes, frame: &Codes, aspect: Aspect) -> Option<Registered> {
     let all: u32 = reference.iter().map(|row| (row.brighter | row.darker).count_ones()).sum();
     let all = i32::try_from(all).unwrap_or(i32::MAX);
     if all < LEAST_CODES {
-        return;
+        return None;
     }
-    let aspect = Aspect::new(size);
+    let most = all << BITS;
     let surfaces = surfaces(reference, frame);
     let stay = fine_score(&surfaces, Move::default(), aspect);
     let mut best = (stay, Move::default());
@@ -313,13 +330,19 @@ pub(super) fn register(reference: &Codes, frame: &Codes, size: PictureSize, valu
     for step in [ONE, ONE / 2, ONE / 4] {
         best = climb(best, step, 1, |place| fine_score(&surfaces, place, aspect));
     }
-    if best.0 - stay < all * (ONE / 64) * CLEARLY {
+    if best.0 - stay < most / 64 * CLEARLY {
         best = (stay, Move::default());
     }
-    if best.0 < all * (ONE / 64) * FOUND {
+    Some(Registered { place: best.1, score: best.0, most })
+}
+
+/// Adds how far the view is displaced, turned and zoomed; nothing where the frame does not show what the reference shows.
+pub(super) fn register(reference: &Codes, frame: &Codes, size: PictureSize, values: &mut FeatureValues) {
+    let aspect = Aspect::new(size);
+    let Some(registered) = registered(reference, frame, aspect).filter(|registered| registered.is_found()) else {
         return;
-    }
-    let (place, mut squares) = (best.1, 0_u64);
+    };
+    let (place, mut squares) = (registered.place, 0_u64);
     displacements(place, aspect, |_, _, right, down| {
         let down = i64::from(aspect.across(down));
         squares += (i64::from(right) * i64::from(right) + down * down).unsigned_abs();
@@ -330,6 +353,13 @@ pub(super) fn register(reference: &Codes, frame: &Codes, size: PictureSize, valu
     // A turn by `turn` cells at the edge, `EDGE` cells from the centre, in degrees: 180/π = 57.29578.
     let edge = u64::from((EDGE << BITS).unsigned_abs());
     values.set(Feature::ViewRotation, Fixed::from_ratio(i64::from(place.turn) * 5_729_578, 100_000 * edge));
+}
+
+/// The share of the reference's codes that is found again at the best place; `None` where the reference shows nothing.
+#[cfg(test)]
+pub(super) fn found(reference: &Codes, frame: &Codes, size: PictureSize) -> Option<f64> {
+    let registered = registered(reference, frame, Aspect::new(size))?;
+    Some(f64::from(registered.score) / f64::from(registered.most))
 }
 
 /// The shift of the whole picture at which most codes agree.

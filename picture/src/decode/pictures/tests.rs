@@ -56,6 +56,18 @@ fn jpeg_and_png_of_one_picture_agree_and_only_the_jpeg_has_quantisation() {
 fn every_cause_of_refusal_has_its_own_error() {
     assert!(matches!(measure(&[]), Err(DecodeError::Empty)));
     assert!(matches!(measure(b"GI"), Err(DecodeError::NotAnImage { first: [b'G', b'I', 0, 0] })));
+    for (first, name) in [
+        (b"RIFF\x24\0\0\0WEBPVP8 ".as_slice(), "WebP"),
+        (b"\0\0\0\x1cftypavif", "AVIF"),
+        (b"\0\0\0\x18ftypheic", "HEIF"),
+        (b"GIF89a", "GIF"),
+        (b"MM\0*", "TIFF"),
+        (b"BM\x36\0\0\0\0\0\0\0", "BMP"),
+    ] {
+        let refused = measure(first).expect_err("nothing decodes it");
+        assert!(refused.to_string().contains(name), "{refused}");
+        assert_eq!(refused.reason(), "other_format");
+    }
     assert!(matches!(measure(&png(7, 9)), Err(DecodeError::TooSmall { width: 7, height: 9 })));
     let mut pixels = Decoder::new();
     assert!(matches!(pixels.measure_rgb(8, 8, &[0; 191]), Err(DecodeError::PixelCount { got: 191, .. })));
@@ -128,8 +140,8 @@ fn what_has_to_be_decoded_in_full_is_refused_by_its_header_where_it_takes_more_m
     // A kind that is not read at all is no matter of size.
     let webp = b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0";
     let refused = within(webp).expect_err("not known");
-    assert!(matches!(refused, DecodeError::NotAnImage { first: [b'R', b'I', b'F', b'F'] }), "{refused}");
-    assert_eq!(refused.reason(), "undecodable");
+    assert!(matches!(refused, DecodeError::OtherFormat { format: "WebP" }), "{refused}");
+    assert_eq!(refused.reason(), "other_format");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, Limits};
 use thiserror::Error;
-pub(crate) use weight::decoded_bytes;
+pub use weight::decoded_bytes;
 
 use crate::decode::jpeg_error::JpegError;
 use crate::decode::jpeg_header::is_jpeg;
@@ -44,6 +44,12 @@ pub enum DecodeError {
     NotAnImage {
         /// Up to four bytes from the start, zeros where there are fewer.
         first: [u8; 4],
+    },
+    /// A picture of a kind that cameras hardly send and nothing here decodes.
+    #[error("a picture in {format}; JPEG and PNG are measured, so the camera has to be set to one of them")]
+    OtherFormat {
+        /// Name of the kind.
+        format: &'static str,
     },
     /// The picture announces more pixels than are allowed; nothing was allocated for it.
     #[error("the picture announces {width}x{height} pixels, more than {MAX_SIDE} a side")]
@@ -102,6 +108,7 @@ impl DecodeError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } | Self::TooHeavy { .. } => "too_many_pixels",
+            Self::OtherFormat { .. } => "other_format",
             _ => "undecodable",
         }
     }
@@ -138,6 +145,20 @@ pub struct Decoder {
 impl Default for Decoder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The name of a kind of picture that is not decoded, by what its files begin with.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    let brand = bytes.get(4..12).unwrap_or_default();
+    match bytes {
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("WebP"),
+        _ if matches!(brand, b"ftypavif" | b"ftypavis") => Some("AVIF"),
+        _ if matches!(brand, b"ftypheic" | b"ftypheix" | b"ftypmif1" | b"ftypmsf1") => Some("HEIF"),
+        [b'G', b'I', b'F', b'8', ..] => Some("GIF"),
+        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some("TIFF"),
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Some("BMP"),
+        _ => None,
     }
 }
 
@@ -216,6 +237,9 @@ impl Decoder {
 
     fn measure_png(&mut self, bytes: &[u8], memory: u64) -> Result<Measurements, DecodeError> {
         if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            if let Some(format) = other_format(bytes) {
+                return Err(DecodeError::OtherFormat { format });
+            }
             let mut first = [0; 4];
             for (slot, &byte) in first.iter_mut().zip(bytes) {
                 *slot = byte;

@@ -8,7 +8,7 @@
 
 /// Bytes for the pixels of a picture while it is decoded.
 #[must_use]
-pub(crate) fn decoded_bytes(picture: &[u8]) -> u64 {
+pub fn decoded_bytes(picture: &[u8]) -> u64 {
     if picture.starts_with(&[0xff, 0xd8]) { jpeg(picture) } else { png(picture).unwrap_or(0) }
 }
 
