@@ -19,12 +19,16 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The version of the format that this release writes; it reads no other.
-pub const FORMAT: u32 = 1;
+/// The version of the format that this release writes. It has the list of access tokens, which version 1 had not.
+pub const FORMAT: u32 = 2;
+/// The oldest version that this release reads.
+const OLDEST: u32 = 1;
 /// Name of the database within a backup.
 pub const DATABASE: &str = "driftglass.db";
 /// The folders of the data folder that hold keys and certificates.
 pub const KEY_FOLDERS: [&str; 2] = ["authority", "identity"];
+/// Name of the list of access tokens within a backup. It is no secret: it has their hashes.
+pub const ACCESS_TOKENS: &str = "access-tokens.json";
 /// Most bytes of a file that is not the database.
 pub const FILE_BYTES: u64 = 1 << 20;
 /// Most files in a backup.
@@ -56,7 +60,7 @@ pub enum FormatError {
     #[error("it is not a driftglass backup")]
     Foreign,
     /// A format of another release.
-    #[error("its format has version {found}, this release reads version {FORMAT}; use the release that made it")]
+    #[error("its format has version {found}, this release reads {OLDEST} to {FORMAT}; use the release that made it")]
     Format {
         /// Version found.
         found: u32,
@@ -84,7 +88,7 @@ impl From<io::Error> for FormatError {
     }
 }
 
-/// Whether a backup may hold a file of this name: the database, or one below a folder of keys.
+/// Whether a backup may hold a file of this name: the database, the list of access tokens, or one below a folder of keys.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let part = |part: &str| {
@@ -95,7 +99,7 @@ pub fn is_name(name: &str) -> bool {
     let below_keys = parts.next().is_some_and(|folder| KEY_FOLDERS.contains(&folder))
         && (2..=3).contains(&name.split('/').count())
         && parts.all(part);
-    name.len() <= NAME_BYTES && (name == DATABASE || below_keys)
+    name.len() <= NAME_BYTES && (name == DATABASE || name == ACCESS_TOKENS || below_keys)
 }
 
 /// Writes a backup.
@@ -210,7 +214,7 @@ impl<R: Read> Reader<R> {
             return Err(FormatError::Foreign);
         }
         let found = u32::from_le_bytes(reader.take()?);
-        if found != FORMAT {
+        if !(OLDEST..=FORMAT).contains(&found) {
             return Err(FormatError::Format { found });
         }
         let Some((name, length)) = reader.head()? else { return Err(FormatError::Content("it is empty".into())) };
@@ -364,7 +368,7 @@ mod tests {
 
     #[test]
     fn no_name_leads_out_of_the_data_folder() {
-        for good in [DATABASE, "authority/server-key.pem", "authority/12/ca.pem", "identity/cert.pem"] {
+        for good in [DATABASE, ACCESS_TOKENS, "authority/server-key.pem", "authority/12/ca.pem", "identity/cert.pem"] {
             assert!(is_name(good), "{good}");
         }
         for bad in [
@@ -379,6 +383,8 @@ mod tests {
             "identity/.hidden",
             "authority/1/2/3",
             "driftglass.lock",
+            "access-tokens.lock",
+            "authority-tokens.json",
             "authority/a b",
             "authority/1/\0",
         ] {

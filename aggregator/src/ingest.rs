@@ -7,15 +7,17 @@
 //! Deliberately absent: sockets and TLS ([`crate::host`]), the judgement of the chain (the ledger, inside its transaction), time
 //! limits on silence between frames (the transport's idle timeout ends silent connections).
 
+mod aside;
 mod connections;
 mod meter;
 mod session;
 mod shares;
 mod splitter;
 
+pub use aside::{Aside, Confidant};
 pub use connections::{Connections, Registration};
 pub use meter::{BURST, Meter, Rate};
-pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Place, Stop, refusal, serve};
+pub use session::{Ended, Ledger, LedgerError, Observer, Peer, Place, Stop, refusal, serve, serve_beside};
 pub use shares::{Share, Shares};
 pub use splitter::{FrameSplitter, Located, Malformed};
 

@@ -6,6 +6,7 @@
 //!                                            <--    DesiredConfiguration; the text only where the agent does not know it
 //!                                            <--    DesiredConfiguration, on a stream that the aggregator opens: the wish has changed
 //! ```
+//! Over TCP, where a connection carries one stream, the same messages go between the frames of the session.
 //!
 //! A configuration is one text that says everything: the whole wish, never a change to another one. It is the same one where the
 //! digest is the same. Versions grow within one aggregator; a restored aggregator gives numbers again, so nothing is decided by their order.

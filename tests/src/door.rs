@@ -159,9 +159,7 @@ pub fn segment(bytes: &[u8]) {
 }
 
 /// Two starts on this segment. The second offers what the first did where nothing is damaged and nothing was made whole that no agent
-/// wrote. With damage in the middle it does not always: `fuzz/open/segment-second-start-offers-nothing` is such a segment, of which
-/// the first start offers a window and a tombstone and the second nothing. It has duplicated checkpoints, which no disk is known to make;
-/// whether the same can come of rot alone is open.
+/// wrote. Frames that rotted where an agent wrote them are another matter, `tests/doors/rot.rs`; here they also move.
 fn recover(bytes: Vec<u8>, is_whole: bool) {
     let device = DeviceId { site: name("site"), device: name("gw") };
     let state = PathBuf::from("/state");

@@ -22,7 +22,7 @@
 //! | A | no folder, or an empty one | created; nothing to recover |
 //! | B | a segment ends after its last checkpoint: a torn, unfinished or failed batch | cut there; those files are read again |
 //! | C | a segment's last batch lacks a record its checkpoint promises | cut before that batch, as B: an unflushed batch may lose any page. Where the batch was committed and rotted, the gap before the next segment becomes a Tombstone |
-//! | D | damage with committed batches after it | the segment is kept aside as `.damaged` and rewritten: what is whole, and a Tombstone for what is not |
+//! | D | damage with committed batches after it | the segment is kept aside as `.damaged` and rewritten: what is whole, and a Tombstone for what is not. What was repaired is whole to every later start |
 //! | E | a segment without anything whole | kept aside; the gap it leaves becomes a Tombstone at its place |
 //! | F | a segment of another device | kept aside; its records are not ours to deliver |
 //! | G | a record twice: a batch written again after a failed flush, a segment that was merged into another and came back | the second is not sent, not counted, not merged |

@@ -333,6 +333,8 @@ impl Recovery {
                 }
                 Item::Record { id, previous, from, to, grave } => {
                     self.epoch = self.epoch.max(id.epoch);
+                    // A tombstone may stand before the head, for what was lost before it.
+                    first_after.get_or_insert(before(*id, *previous));
                     records += 1;
                     present = present.max(id.mark());
                     graves &= *grave;
@@ -454,6 +456,17 @@ fn foreign<'a>(found: &'a Scan, device: &DeviceId) -> Option<&'a DeviceId> {
     })
 }
 
+/// The last record before this one.
+const fn before(id: RecordId, previous: Mark) -> Mark {
+    if id.first == 1 { previous } else { Mark { epoch: id.epoch, sequence: id.first - 1 } }
+}
+
+/// Whether nothing is missing between `after` and a record that ends beyond it. A tombstone of an earlier repair may begin before it:
+/// it stands for all that was lost there, whatever batches that was in.
+fn continues(id: RecordId, after: Mark) -> bool {
+    id.first == 1 || (id.epoch == after.epoch && id.first - 1 <= after.sequence)
+}
+
 /// End of the last batch that is certainly committed. Batches are flushed one by one, so only the very last one may be incomplete
 /// without the disk being at fault.
 fn committed(found: &Scan) -> usize {
@@ -470,8 +483,7 @@ fn committed(found: &Scan) -> usize {
                 let batch: Vec<_> = records.iter().filter(|(id, _)| id.mark() > checkpoint.after).collect();
                 let start = match (batch.first(), batch.last()) {
                     (Some((first, start)), Some((last, _)))
-                        if last.mark() == checkpoint.through
-                            && (first.first == 1 || first.first == checkpoint.after.sequence + 1) =>
+                        if last.mark() == checkpoint.through && continues(*first, checkpoint.after) =>
                     {
                         Some(*start)
                     }

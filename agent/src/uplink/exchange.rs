@@ -71,12 +71,14 @@ pub struct Exchange<'a> {
 }
 
 /// What was among the bytes received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// A whole frame.
     pub anything: bool,
     /// The welcome, with the aggregator's clock.
     pub welcomed: Option<UnixMillis>,
+    /// Frames that are not the session's, and that a connection without further streams carries between its frames.
+    pub aside: Vec<Vec<u8>>,
 }
 
 impl Exchange<'_> {
@@ -112,7 +114,7 @@ impl Exchange<'_> {
     /// Why the session cannot go on.
     pub fn receive(&mut self, inbox: &mut Vec<u8>) -> Result<Received, Ended> {
         let mut used = 0;
-        let mut welcomed = None;
+        let (mut welcomed, mut aside) = (None, Vec::new());
         while let Some(rest) = inbox.get(used..).filter(|rest| !rest.is_empty()) {
             let frame = match parse_frame(rest) {
                 Ok(frame) => frame,
@@ -138,10 +140,13 @@ impl Exchange<'_> {
                     self.spool.acknowledge(mark);
                 }
                 Kind::Refuse => return Err(Ended::Refused(Refuse::parse(frame).map_err(Ended::Message)?)),
+                Kind::DesiredConfiguration | Kind::Deny => {
+                    aside.push(rest.get(..frame.length).unwrap_or_default().to_vec());
+                }
                 other => return Err(Ended::Unexpected(other)),
             }
         }
         inbox.drain(..used);
-        Ok(Received { anything: used > 0, welcomed })
+        Ok(Received { anything: used > 0, welcomed, aside })
     }
 }

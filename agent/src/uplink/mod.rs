@@ -4,9 +4,8 @@
 //! to another attempt after a jittered delay, except the two that only a new start can heal ([`Fatal`]). No refusal and no clock makes
 //! the device give up its identity: who is refused goes on asking, and looks whether somebody has enrolled it again. What is said and
 //! decided ([`Exchange`], [`follow`]) needs no connection, and runs in the simulator as it runs here.
-//!
-//! Deliberately absent: configuration from the centre where the session runs over TCP.
 
+mod aside;
 pub mod backoff;
 mod bridge;
 mod connect;
@@ -31,6 +30,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::spool::{ReadError, Reader, Shared};
+use aside::Aside;
 use backoff::Backoff;
 pub use connect::{ALPN, ConnectError, Connector, Credentials, Fallback, Target, connect_to_enrol};
 pub use exchange::{Ended, Exchange, Received};
@@ -220,7 +220,9 @@ pub async fn run(
                 counters.carrier.set(Some(transport));
                 let scout = connector.scout();
                 let exchange = Exchange { sender: &mut sender, reader: &mut reader, spool, counters };
-                let mut session = Session { exchange, keeper };
+                // Over TCP there is no stream for what else there is to say.
+                let (aside, mut voice) = (transport == Transport::Tcp).then(Aside::new).unzip();
+                let mut session = Session { exchange, keeper, aside };
                 let hello = speaker.hello((surroundings.clock)());
                 let ended = {
                     let drive = session.drive(&link, &hello, &mut backoff, surroundings.stop.clone());
@@ -232,7 +234,7 @@ pub async fn run(
                         tokio::select! {
                             ended = &mut drive => break ended,
                             () = renew_in_time(&mut connector, &link, random, keeper, counters) => {}
-                            never = guidance::converse(&link, guidance, counters) => match never {},
+                            never = guidance::converse(&link, voice.as_mut(), guidance, counters) => match never {},
                             () = &mut path => break Ended::Stream("this device has another address now".into()),
                             better = &mut look, if transport == Transport::Tcp => {
                                 found = Some(better);

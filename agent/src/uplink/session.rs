@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use driftglass_protocol::limit::FRAME_BYTES;
 use driftglass_protocol::session::Hello;
+use driftglass_protocol::wire::parse_frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::aside::{Aside, next};
 use super::backoff::Backoff;
 use super::exchange::{ANSWER, Ended, Exchange};
 use super::link::{Link, Reading, Transport, Writing};
@@ -22,6 +24,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Session<'a> {
     pub(super) exchange: Exchange<'a>,
     pub(super) keeper: Option<&'a dyn Keeper>,
+    /// Where the connection has no stream for anything else.
+    pub(super) aside: Option<Aside>,
 }
 
 impl Session<'_> {
@@ -72,6 +76,7 @@ impl Session<'_> {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 () = self.exchange.spool.appended() => {}
+                message = next(self.aside.as_mut()) => transmit(send, &message).await?,
                 () = expired(deadline) => return Err(Ended::Silent),
                 read = receive.read(&mut chunk) => match read {
                     Ok(0) => return Err(Ended::Stream("closed by the aggregator".into())),
@@ -83,6 +88,12 @@ impl Session<'_> {
                             self.exchange.counters.clock_offset.set(hello.clock.0.saturating_sub(clock.0));
                             if let Some(keeper) = self.keeper {
                                 keeper.learn(clock);
+                            }
+                        }
+                        for message in received.aside {
+                            match &self.aside {
+                                Some(aside) => aside.pass_on(message),
+                                None => return Err(unexpected(&message)),
                             }
                         }
                         if received.anything {
@@ -113,6 +124,14 @@ async fn transmit(send: &mut Writing, bytes: &[u8]) -> Result<(), Ended> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Ended::Stream(error.to_string())),
         Err(_) => Err(Ended::Silent),
+    }
+}
+
+/// A frame that has a stream of its own over this connection.
+fn unexpected(frame: &[u8]) -> Ended {
+    match parse_frame(frame) {
+        Ok(frame) => Ended::Unexpected(frame.kind),
+        Err(error) => Ended::Frame(error),
     }
 }
 

@@ -16,8 +16,8 @@ use thiserror::Error;
 use super::authority::{AuthorityError, give_to_owner_of, sync, write};
 use super::random::random;
 use crate::access::{AccessToken, Entry, Gate, ListError, Role, Tokens};
+use crate::backup::ACCESS_TOKENS as FILE;
 
-const FILE: &str = "access-tokens.json";
 const TEMPORARY: &str = "access-tokens.tmp";
 const LOCK: &str = "access-tokens.lock";
 /// How often a running service looks whether the list has changed.
@@ -121,17 +121,7 @@ pub(super) fn read(data_dir: &Path) -> Result<Tokens, AccessError> {
 }
 
 fn change(data_dir: &Path, change: impl FnOnce(&mut Tokens) -> Result<(), ListError>) -> Result<(), AccessError> {
-    let lock = data_dir.join(LOCK);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| AccessError::File { path, source }
-    };
-    if !lock.exists() {
-        write(&lock, "")?;
-        give_to_owner_of(data_dir, &lock)?;
-    }
-    let held = File::open(&lock).map_err(failed(&lock))?;
-    held.lock().map_err(failed(&lock))?;
+    let _held = hold(data_dir)?;
     let mut tokens = read(data_dir)?;
     let path = data_dir.join(FILE);
     let refused = |source| AccessError::List { path: path.clone(), source };
@@ -139,8 +129,19 @@ fn change(data_dir: &Path, change: impl FnOnce(&mut Tokens) -> Result<(), ListEr
     let temporary = data_dir.join(TEMPORARY);
     write(&temporary, &tokens.write().map_err(refused)?)?;
     give_to_owner_of(data_dir, &temporary)?;
-    fs::rename(&temporary, &path).map_err(failed(&path))?;
+    fs::rename(&temporary, &path).map_err(|source| AccessError::File { path: path.clone(), source })?;
     Ok(sync(data_dir)?)
+}
+
+/// Keeps every other command from changing the list until what is returned is dropped.
+pub(super) fn hold(data_dir: &Path) -> Result<File, AccessError> {
+    let lock = data_dir.join(LOCK);
+    if !lock.exists() {
+        write(&lock, "")?;
+        give_to_owner_of(data_dir, &lock)?;
+    }
+    let held = File::open(&lock).and_then(|held| held.lock().map(|()| held));
+    held.map_err(|source| AccessError::File { path: lock, source })
 }
 
 /// What tells one state of the file from another.

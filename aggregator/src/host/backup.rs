@@ -4,7 +4,8 @@
 //! The keys are read after it: what the database refers to is older than they are.
 //!
 //! Must hold: a backup appears complete or not at all (another name, fsync, rename); nobody but its owner can read it, nor what is
-//! on the way to it; an existing file is replaced only where that was asked for.
+//! on the way to it; an existing file is replaced only where that was asked for; where there is no room nothing is begun, for the
+//! database of the running service may be on the same disk.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter};
@@ -16,7 +17,8 @@ use std::time::Duration;
 use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
 
-use crate::backup::{DATABASE, FILE_BYTES, FormatError, KEY_FOLDERS, Manifest, Writer, is_name};
+use super::access::AccessError;
+use crate::backup::{ACCESS_TOKENS, DATABASE, FILE_BYTES, FormatError, KEY_FOLDERS, Manifest, Writer, is_name};
 use crate::store::StoreError;
 use crate::store::embedded::snapshot;
 
@@ -69,6 +71,16 @@ pub enum BackupError {
         /// The unfinished file.
         path: PathBuf,
     },
+    /// The disk has too little room for it.
+    #[error("{path}: {needed} bytes have to be free there while the backup is made, and {free} are")]
+    Room {
+        /// The folder where it was to go.
+        path: PathBuf,
+        /// Bytes that it takes at most.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// There is nothing to back up.
     #[error("{path} does not exist: no aggregator has run with this data folder")]
     Nothing {
@@ -115,6 +127,9 @@ pub enum BackupError {
         /// Newest version known.
         known: usize,
     },
+    /// The list of access tokens.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,10 +157,12 @@ pub fn back_up(
         return Err(BackupError::Nothing { path: database });
     }
     may_write(file, overwrite)?;
+    let size = snapshot::size(&database)?;
+    has_room(file, size)?;
     let (partial, partial_file) = Temporary::create(beside(file, "partial")?)?;
     let copy = Temporary(beside(file, "database")?);
     copy.remove()?;
-    copy_database(&database, &copy.0, progress)?;
+    copy_database(&database, size, &copy.0, progress)?;
     progress("checking the copy", 0, 0);
     let schema = snapshot::check(&copy.0)?;
 
@@ -158,6 +175,9 @@ pub fn back_up(
     writer
         .file(DATABASE, length, &mut content, &mut |done| progress("writing the backup", done, length))
         .map_err(format)?;
+    if let Some(list) = read_small(&data_dir.join(ACCESS_TOKENS))? {
+        writer.file(ACCESS_TOKENS, list.len() as u64, &mut list.as_slice(), &mut |_| {}).map_err(format)?;
+    }
     if keys == Keys::With {
         for (name, content) in read_keys(data_dir)? {
             writer.file(&name, content.len() as u64, &mut content.as_slice(), &mut |_| {}).map_err(format)?;
@@ -168,13 +188,24 @@ pub fn back_up(
     finished.sync_all().map_err(file_error(&partial.0))?;
     may_write(file, overwrite)?;
     fs::rename(&partial.0, file).map_err(file_error(file))?;
-    sync_folder(file.parent())?;
+    sync_folder(folder_of(file))?;
     Ok(manifest)
 }
 
 fn may_write(file: &Path, overwrite: Overwrite) -> Result<(), BackupError> {
     if overwrite == Overwrite::Refused && file.symlink_metadata().is_ok() {
         return Err(BackupError::Exists { path: file.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether the copy of a database of so many bytes fits beside the backup of it. What else is in a backup is small.
+fn has_room(file: &Path, size: u64) -> Result<(), BackupError> {
+    let folder = folder_of(file);
+    let found = rustix::fs::statvfs(folder).map_err(|error| file_error(folder)(error.into()))?;
+    let (free, needed) = (found.f_bavail.saturating_mul(found.f_frsize), size.saturating_mul(2));
+    if free < needed {
+        return Err(BackupError::Room { path: folder.to_owned(), needed, free });
     }
     Ok(())
 }
@@ -221,8 +252,7 @@ impl Drop for Temporary {
 }
 
 /// Copies the database while another thread looks how far it has got.
-fn copy_database(database: &Path, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
-    let total = snapshot::size(database)?;
+fn copy_database(database: &Path, total: u64, to: &Path, progress: Progress<'_>) -> Result<(), BackupError> {
     std::thread::scope(|scope| {
         let (done, finished) = channel::<()>();
         let copying = scope.spawn(move || {
@@ -249,11 +279,9 @@ fn read_keys(data_dir: &Path) -> Result<Vec<(String, Vec<u8>)>, BackupError> {
         let mut vanished = false;
         for name in &before {
             let path = data_dir.join(name);
-            match fs::read(&path) {
-                Ok(content) if content.len() as u64 <= FILE_BYTES => files.push((name.clone(), content)),
-                Ok(_) => return Err(BackupError::Stray { path }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => vanished = true,
-                Err(error) => return Err(file_error(&path)(error)),
+            match read_small(&path)? {
+                Some(content) => files.push((name.clone(), content)),
+                None => vanished = true,
             }
         }
         let after = list_keys(data_dir)?;
@@ -263,6 +291,16 @@ fn read_keys(data_dir: &Path) -> Result<Vec<(String, Vec<u8>)>, BackupError> {
         before = after;
     }
     Err(BackupError::Unsteady { path: data_dir.to_owned() })
+}
+
+/// A file that is not the database; `None` where there is none.
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>, BackupError> {
+    match fs::read(path) {
+        Ok(content) if content.len() as u64 <= FILE_BYTES => Ok(Some(content)),
+        Ok(_) => Err(BackupError::Stray { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file_error(path)(error)),
+    }
 }
 
 fn list_keys(data_dir: &Path) -> Result<Vec<String>, BackupError> {
@@ -294,8 +332,12 @@ fn list_keys(data_dir: &Path) -> Result<Vec<String>, BackupError> {
     Ok(names)
 }
 
-pub(super) fn sync_folder(folder: Option<&Path>) -> Result<(), BackupError> {
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// The folder that a file is in, or is to be in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<(), BackupError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file_error(folder))
 }
 
@@ -320,6 +362,8 @@ mod tests {
         (folder, store)
     }
 
+    const LIST: &str = "a list of tokens";
+
     fn make(folder: &Path, file: &Path, keys: Keys, overwrite: Overwrite) -> Result<Manifest, BackupError> {
         back_up(folder, file, keys, overwrite, NOW, &mut |_, _, _| {})
     }
@@ -339,9 +383,10 @@ mod tests {
     fn a_backup_of_a_running_store_is_private_whole_and_leaves_nothing_else_behind() {
         let ((data, _running), target) = (fleet(), tempfile::tempdir().expect("folder"));
         let file = target.path().join("fleet.backup");
+        fs::write(data.path().join(ACCESS_TOKENS), LIST).expect("written");
         let manifest = make(data.path(), &file, Keys::With, Overwrite::Refused).expect("backed up");
         assert!(manifest.keys && manifest.created_at_ms == NOW.0 && manifest.schema > 0);
-        assert_eq!(names(&file), [DATABASE, "authority/1/key.pem", "authority/server-key.pem"]);
+        assert_eq!(names(&file), [DATABASE, ACCESS_TOKENS, "authority/1/key.pem", "authority/server-key.pem"]);
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(target.path()).expect("listed").count(), 1);
 
@@ -350,7 +395,7 @@ mod tests {
         assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
         assert_eq!(fs::read(&file).expect("read"), before);
         make(data.path(), &file, Keys::Without, Overwrite::Allowed).expect("replaced");
-        assert_eq!(names(&file), [DATABASE]);
+        assert_eq!(names(&file), [DATABASE, ACCESS_TOKENS]);
     }
 
     #[test]
@@ -366,6 +411,8 @@ mod tests {
         let busy = make(data.path(), &file, Keys::With, Overwrite::Refused);
         assert!(matches!(busy, Err(BackupError::Busy { .. })), "{busy:?}");
         drop(held);
+        let room = has_room(&file, u64::MAX / 4);
+        assert!(matches!(room, Err(BackupError::Room { free, .. }) if free > 0), "{room:?}");
 
         fs::write(data.path().join("authority/1/a b"), b"").expect("written");
         let stray = make(data.path(), &file, Keys::With, Overwrite::Refused);

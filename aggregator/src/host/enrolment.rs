@@ -2,7 +2,7 @@
 //!
 //! A device without a certificate, or with an expired one, comes over a connection of its own (ALPN `driftglass-enrol/1`), which is
 //! good for nothing else; so does one whose session runs over TCP. A device that is connected over QUIC asks on further streams, for
-//! configuration as well; over TCP there is no configuration.
+//! configuration as well; over TCP that goes between the frames of the session.
 //!
 //! Must hold: nobody is waited for longer than [`EXCHANGE_LIMIT`]; a stranger can make us read one frame and check one signature.
 

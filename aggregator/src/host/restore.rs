@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use driftglass_protocol::unit::UnixMillis;
 
+use super::access;
 use super::backup::{BackupError, Overwrite, Progress, file_error, sync_folder};
-use crate::backup::{DATABASE, Entry, KEY_FOLDERS, Manifest, Reader};
+use crate::backup::{ACCESS_TOKENS, DATABASE, Entry, KEY_FOLDERS, Manifest, Reader};
 use crate::store::embedded::{EmbeddedStore, FolderLock, snapshot};
 
 /// Where a backup is unpacked.
@@ -52,7 +53,7 @@ pub fn restore(
     create_folder(data_dir)?;
     let _lock = FolderLock::take(data_dir)?;
     let (begun, unpacked) = (data_dir.join(BEGUN), data_dir.join(UNPACKED));
-    let occupied = data_dir.join(DATABASE).exists() || KEY_FOLDERS.iter().any(|folder| data_dir.join(folder).exists());
+    let occupied = [DATABASE, ACCESS_TOKENS].iter().chain(&KEY_FOLDERS).any(|name| data_dir.join(name).exists());
     if occupied && overwrite == Overwrite::Refused && !begun.exists() {
         return Err(BackupError::Occupied { path: data_dir.to_owned() });
     }
@@ -70,14 +71,17 @@ pub fn restore(
     give_to_owner_of(data_dir, &unpacked)?;
     sync_tree(&unpacked)?;
 
+    // Without keys in the backup, those that are there stay; so does the list of access tokens.
+    let mut others = if manifest.keys { KEY_FOLDERS.to_vec() } else { Vec::new() };
+    let list = unpacked.join(ACCESS_TOKENS).exists().then(|| access::hold(data_dir)).transpose()?;
+    others.extend(list.as_ref().map(|_| ACCESS_TOKENS));
+
     File::create(&begun).and_then(|mark| mark.sync_all()).map_err(file_error(&begun))?;
-    sync_folder(Some(data_dir))?;
-    // Without keys in the backup, those that are there stay.
-    let folders = if manifest.keys { &KEY_FOLDERS[..] } else { &[] };
+    sync_folder(data_dir)?;
     let [log, shared] = ["-wal", "-shm"].map(|suffix| format!("{DATABASE}{suffix}"));
-    let aside = data_dir.join(format!("replaced-{}", now.0.div_euclid(1000)));
+    let aside = unused(&data_dir.join(format!("replaced-{}", now.0.div_euclid(1000))));
     let mut moved = false;
-    for name in [log.as_str(), shared.as_str(), DATABASE].iter().chain(folders) {
+    for name in [log.as_str(), shared.as_str(), DATABASE].iter().chain(&others) {
         let path = data_dir.join(name);
         if path.exists() {
             create_folder(&aside)?;
@@ -85,7 +89,7 @@ pub fn restore(
             moved = true;
         }
     }
-    for name in folders.iter().chain(&[DATABASE]) {
+    for name in others.iter().chain(&[DATABASE]) {
         let path = unpacked.join(name);
         if path.exists() {
             fs::rename(&path, data_dir.join(name)).map_err(file_error(&path))?;
@@ -93,13 +97,23 @@ pub fn restore(
     }
     if moved {
         give_to_owner_of(data_dir, &aside)?;
-        sync_folder(Some(&aside))?;
+        sync_folder(&aside)?;
     }
-    sync_folder(Some(data_dir))?;
+    sync_folder(data_dir)?;
     fs::remove_file(&begun).map_err(file_error(&begun))?;
     fs::remove_dir_all(&unpacked).map_err(file_error(&unpacked))?;
-    sync_folder(Some(data_dir))?;
+    sync_folder(data_dir)?;
     Ok(Restored { manifest, aside: moved.then_some(aside), void_tokens })
+}
+
+/// This path, or the first one like it at which there is nothing: what was kept aside earlier stays too.
+fn unused(path: &Path) -> PathBuf {
+    let numbered = (2..1_000).map(|number| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    });
+    std::iter::once(path.to_owned()).chain(numbered).find(|path| !path.exists()).unwrap_or_else(|| path.to_owned())
 }
 
 /// Refuses to use a data folder in which a restore has begun and not ended.
@@ -181,6 +195,7 @@ mod tests {
 
     use super::super::backup::{Keys, back_up};
     use super::*;
+    use crate::access::Role;
     use crate::backup::FormatError;
     use crate::store::{Batch, Registry, Store, StoreError};
 
@@ -250,6 +265,44 @@ mod tests {
         assert!(knows(&data, "before") && !knows(&data, "after"));
         assert!(knows(&aside, "after"));
         assert_eq!(fs::read_to_string(aside.join("authority/1/key.pem")).expect("there"), "the new key");
+    }
+
+    #[test]
+    fn access_tokens_come_back_and_an_older_backup_leaves_those_that_are_there() {
+        let (root, _) = backed_up(Keys::With);
+        let data = root.path().join("data");
+        let name = |text| Name::parse(text).expect("name");
+        let make = |holder| access::create(&data, &name(holder), Role::Viewer, None, NOW).expect("made");
+        let before = make("before");
+        let file = root.path().join("with-tokens.backup");
+        back_up(&data, &file, Keys::With, Overwrite::Refused, NOW, &mut |_, _, _| {}).expect("backed up");
+        let after = make("after");
+
+        let aside = bring_back(&data, &file, Overwrite::Allowed).expect("restored").aside.expect("something was there");
+        let known = |folder: &Path, token| access::read(folder).expect("a private list").find(token, NOW).is_ok();
+        assert!(known(&data, &before) && !known(&data, &after));
+        assert!(known(&aside, &after));
+        let new = root.path().join("new");
+        bring_back(&new, &file, Overwrite::Refused).expect("restored");
+        assert!(known(&new, &before));
+
+        // As the first format had it: without the list.
+        let (_old, file) = backed_up(Keys::With);
+        let mut bytes = fs::read(&file).expect("read");
+        bytes[8] = 1;
+        let end = bytes.len() - 32;
+        let checksum = ring::digest::digest(&ring::digest::SHA256, &bytes[..end]);
+        bytes[end..].copy_from_slice(checksum.as_ref());
+        fs::write(&file, bytes).expect("written");
+        bring_back(&data, &file, Overwrite::Allowed).expect("restored");
+        assert!(known(&data, &before));
+
+        // A list alone is something already.
+        let listed = root.path().join("listed");
+        create_folder(&listed).expect("made");
+        access::create(&listed, &name("first"), Role::Admin, None, NOW).expect("made");
+        let refused = bring_back(&listed, &file, Overwrite::Refused);
+        assert!(matches!(refused, Err(BackupError::Occupied { .. })), "{refused:?}");
     }
 
     #[test]

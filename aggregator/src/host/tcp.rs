@@ -1,7 +1,8 @@
 //! TLS over TCP, for agents whose site blocks UDP: the same session, the same identities, the same limits.
 //!
-//! A connection carries one stream. Renewals come over a connection of their own; nothing is said of configuration. What QUIC does by itself is asked of TCP here: a peer
-//! that is gone is noticed, and last words arrive before a connection ends.
+//! A connection carries one stream. Renewals come over a connection of their own; what is said of configuration goes between the
+//! frames of the session. What QUIC does by itself is asked of TCP here: a peer that is gone is noticed, and last words arrive before a
+//! connection ends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +23,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::clock::now;
 use super::door::{Peered, Place, Shared, admit, close_with, failed_handshake, identify, told_to_stop, unidentified};
-use super::enrolment;
+use super::{configuration, enrolment};
 use crate::identity::IdentityError;
-use crate::ingest::{Peer, serve};
+use crate::ingest::{Aside, Peer, serve_beside};
 
 /// As over QUIC.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -133,7 +134,11 @@ async fn attend(stream: &mut TlsStream<TcpStream>, address: SocketAddr, shared: 
     let Peered { device, .. } = peered;
     let peer = Peer { device: device.clone(), ledger: &shared.writer, observer: shared.metrics.as_ref(), clock: now };
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let ended = serve(&peer, &mut reader, &mut writer, &mut registration).await;
+    let (aside, confidant) = Aside::new();
+    let ended = tokio::select! {
+        ended = serve_beside(&peer, &mut reader, &mut writer, &mut registration, Some(aside)) => ended,
+        never = configuration::converse(confidant, shared, &device) => match never {},
+    };
     close_with(&ended, &device, address, shared);
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::aside::{self, Aside};
 use super::splitter::{FrameSplitter, Located};
 use super::{IN_FLIGHT, Rejection};
 use crate::ledger::Outcome;
@@ -140,6 +141,24 @@ where
     O: Observer,
     P: Place,
 {
+    serve_beside(peer, reader, writer, place, None).await
+}
+
+/// The same over a connection that has no other stream: what else there is to say goes over this one.
+pub async fn serve_beside<R, W, L, O, P>(
+    peer: &Peer<'_, L, O>,
+    reader: &mut R,
+    writer: &mut W,
+    place: &mut P,
+    aside: Option<Aside>,
+) -> Ended
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+    L: Ledger,
+    O: Observer,
+    P: Place,
+{
     let mut session = Session {
         peer,
         writer,
@@ -149,6 +168,7 @@ where
         resume_at: None,
         mark: Mark::default(),
         pending: VecDeque::new(),
+        aside,
     };
     match session.run(reader).await {
         Ok(ended) | Err(ended) => ended,
@@ -165,6 +185,7 @@ struct Session<'a, W, L: Ledger, O, P> {
     resume_at: Option<Instant>,
     mark: Mark,
     pending: VecDeque<Pending<L::Ticket>>,
+    aside: Option<Aside>,
 }
 
 impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_, W, L, O, P> {
@@ -212,6 +233,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_,
                     let ended = Ended::Rejected { reason: Rejection::Slow, offset: splitter.offset(), detail };
                     return Err(self.refuse(RefuseReason::Protocol, ended).await);
                 }
+                message = aside::next(self.aside.as_mut()), if self.greeted => self.write(&message).await?,
                 () = until(self.resume_at), if self.resume_at.is_some() => self.resume_at = None,
                 read = reader.read(splitter.spare()), if open && room => match read {
                     Ok(0) => open = false,
@@ -233,6 +255,11 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_,
         let rejected = |refuse: RefuseReason, detail: String| {
             (refuse, Ended::Rejected { reason: Rejection::from(refuse), offset, detail })
         };
+        if let Some(aside) = self.aside.as_ref().filter(|_| self.greeted && Aside::takes(frame.kind)) {
+            aside.pass_on(bytes);
+            self.spend(bytes.len());
+            return Ok(true);
+        }
         // The device's mark is only known after the greeting, which is why the epoch is compared below and not by the receiver.
         match self.receiver.handle_frame(frame, Mark::default()) {
             Ok(Incoming::Hello(hello)) => {
@@ -258,11 +285,7 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_,
                 let submitted = self.peer.ledger.submit(&self.peer.device, bytes.to_vec()).await;
                 let ticket = submitted.map_err(|error| rejected(RefuseReason::Unavailable, error.to_string()))?;
                 self.pending.push_back(Pending { ticket, offset, window_end });
-                let wait = self.place.spend(bytes.len());
-                if !wait.is_zero() {
-                    self.peer.observer.throttled();
-                    self.resume_at = Some(Instant::now() + wait);
-                }
+                self.spend(bytes.len());
             }
             Err(refuse) => {
                 let detail = match refuse {
@@ -276,6 +299,15 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_,
             }
         }
         Ok(true)
+    }
+
+    /// Counts bytes against what the device may send.
+    fn spend(&mut self, bytes: usize) {
+        let wait = self.place.spend(bytes);
+        if !wait.is_zero() {
+            self.peer.observer.throttled();
+            self.resume_at = Some(Instant::now() + wait);
+        }
     }
 
     /// Acknowledges what has been committed, cumulatively; refuses what the ledger refused.
@@ -356,7 +388,10 @@ impl<W: AsyncWrite + Unpin + Send, L: Ledger, O: Observer, P: Place> Session<'_,
     async fn send(&mut self, write: impl FnOnce(&mut [u8]) -> Result<usize, FrameError>) -> Result<(), Ended> {
         let mut out = [0; MESSAGE_BYTES];
         let length = write(&mut out).map_err(|error| Ended::Lost { detail: error.to_string() })?;
-        let bytes = out.get(..length).unwrap_or_default();
+        self.write(out.get(..length).unwrap_or_default()).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         match tokio::time::timeout(WRITE_LIMIT, self.writer.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ended::Lost { detail: error.to_string() }),

@@ -3,6 +3,8 @@
 //! A mutation is made by the name of the door and its number alone, so that a failure says how to have it again.
 #![expect(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests; a panic is the failure")]
 
+mod rot;
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

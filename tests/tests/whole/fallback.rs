@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use driftglass_protocol::limit::CONFIGURATION_BYTES;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::guidance::{OWN, becomes, filmed, set};
 use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view};
 use crate::support::peer::{Shown, client_tls};
@@ -134,6 +136,58 @@ fn where_udp_is_blocked_frames_count_once_over_tcp_and_quic_is_taken_up_again() 
     (0..4).for_each(|_| camera.shoot());
     counted(&aggregator, &camera);
     assert!(agent.process.log().contains("going on over QUIC"), "{}", agent.process.log());
+    assert_eq!(aggregator.rejected_in_all(), 0);
+}
+
+#[test]
+fn a_device_behind_a_firewall_is_set_from_the_centre_and_catches_up_on_what_was_wished_while_it_was_away() {
+    let root = tempfile::tempdir().expect("folder");
+    let (root, authority) = (root.path(), Authority::new());
+    let sections = format!("[tcp]\nlisten = \"127.0.0.1:{}\"", lasting_port());
+    let mut aggregator = Aggregator::start_with(root, &authority, lasting_port(), "", &sections);
+    let firewall = Firewall::before(aggregator.quic);
+    let frames = root.join("frames");
+    let camera = Camera::new(frames.clone(), &shots(&scene()[..4], view(1)), 0);
+    authority.install(&authority.device("north", "gw"), &root.join("agent-north"));
+    let cameras = format!("{OWN}{}", Agent::door(&frames));
+    let mut agent =
+        Agent::configured(root, firewall.address, "north", &cameras, lasting_port()).falling_back(aggregator.tcp());
+    filmed(camera, &AtomicBool::new(true), || {
+        assert_eq!(set(root, &aggregator, &[], "[[camera]]\nname = \"*\"\nfps = 1\n"), 1);
+        agent.restart();
+        becomes(&aggregator, 1, 1, "applied");
+        carried_by(&agent, "tcp");
+
+        // Told to the session that stands; what the device cannot be set to, and how it says so.
+        assert_eq!(set(root, &aggregator, &["--site", "north"], "[log]\nlevel = \"debug\"\n"), 2);
+        becomes(&aggregator, 2, 2, "applied");
+        until("the level of the log from the centre", PATIENCE, || agent.process.log().contains("DEBUG").then_some(()));
+        let device = ["--device", "north/gw"];
+        assert_eq!(set(root, &aggregator, &device, "[[camera]]\nname = \"gate\"\nfps = 1\n"), 3);
+        let shown = becomes(&aggregator, 2, 3, "refused");
+        assert!(shown["detail"].as_str().is_some_and(|detail| detail.contains("gate")), "{shown:#}");
+
+        // As long as any wish may be, while the device is away.
+        agent.process.kill();
+        let longest = format!("# {}\n[log]\nlevel = \"info\"\n", "x".repeat(CONFIGURATION_BYTES - 30));
+        assert_eq!(set(root, &aggregator, &device, &longest), 4);
+        agent.restart();
+        becomes(&aggregator, 4, 4, "applied");
+        carried_by(&agent, "tcp");
+
+        // While the aggregator is away nothing is lost either; it tells who comes back.
+        aggregator.process.kill();
+        aggregator.restart();
+        assert_eq!(set(root, &aggregator, &device, "[log]\nlevel = \"debug\"\n"), 5);
+        becomes(&aggregator, 5, 5, "applied");
+        carried_by(&agent, "tcp");
+
+        // The same device over QUIC.
+        firewall.open.store(true, Ordering::Relaxed);
+        carried_by(&agent, "quic");
+        assert_eq!(set(root, &aggregator, &device, "[log]\nlevel = \"warn\"\n"), 6);
+        becomes(&aggregator, 6, 6, "applied");
+    });
     assert_eq!(aggregator.rejected_in_all(), 0);
 }
 

@@ -1,6 +1,7 @@
 //! A full disk on either side, again and again, also while processes die on it: nobody gives up, and when there is room again every
 //! file has been counted once.
 
+mod backup;
 mod volume;
 
 use std::path::Path;

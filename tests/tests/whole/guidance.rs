@@ -14,7 +14,7 @@ use crate::support::process::{lasting_port, said};
 use crate::support::service::{Agent, Aggregator};
 use crate::support::{PATIENCE, pause, until};
 
-const OWN: &str = "[pushed_configuration]\nconfirm_within = \"5s\"\n";
+pub(super) const OWN: &str = "[pushed_configuration]\nconfirm_within = \"5s\"\n";
 
 fn configuration(aggregator: &Aggregator) -> Option<Value> {
     let devices = aggregator.list("devices")?;
@@ -22,7 +22,7 @@ fn configuration(aggregator: &Aggregator) -> Option<Value> {
 }
 
 /// Waits until the device says that this version is in effect, and that this became of the one offered last.
-fn becomes(aggregator: &Aggregator, in_effect: u64, offered: u64, state: &str) -> Value {
+pub(super) fn becomes(aggregator: &Aggregator, in_effect: u64, offered: u64, state: &str) -> Value {
     until(&format!("version {in_effect} in effect and {offered} {state}"), 2 * PATIENCE, || {
         let shown = configuration(aggregator)?;
         let right = shown["in_effect"] == in_effect && shown["offered"] == offered && shown["state"] == state;
@@ -30,7 +30,7 @@ fn becomes(aggregator: &Aggregator, in_effect: u64, offered: u64, state: &str) -
     })
 }
 
-fn set(root: &Path, aggregator: &Aggregator, whom: &[&str], text: &str) -> u64 {
+pub(super) fn set(root: &Path, aggregator: &Aggregator, whom: &[&str], text: &str) -> u64 {
     let file = root.join("wish.toml");
     fs::write(&file, text).expect("written");
     let output = aggregator.operate(&[&["config", "set", file.to_str().expect("UTF-8")], whom].concat());
@@ -45,7 +45,7 @@ fn starts(agent: &Agent) -> usize {
 }
 
 /// A camera that delivers while it is switched on.
-fn filmed<T>(mut camera: Camera, on: &AtomicBool, test: impl FnOnce() -> T) -> T {
+pub(super) fn filmed<T>(mut camera: Camera, on: &AtomicBool, test: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         struct Over<'a>(&'a AtomicBool);

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use driftglass_protocol::configuration::{ConfigurationId, ConfigurationOutcome, ConfigurationReport};
 use driftglass_protocol::id::Name;
 use driftglass_protocol::summary::{Quality, Summary, Window};
 use driftglass_protocol::unit::Millis;
@@ -140,6 +141,17 @@ enum Heard {
     End,
 }
 
+/// What a device says of its configuration.
+fn report() -> Vec<u8> {
+    let id = ConfigurationId { version: 0, digest: [0; 32] };
+    let outcome = ConfigurationOutcome::Applied;
+    let report = ConfigurationReport { in_effect: id, offered: id, outcome, restart: false, detail: "" };
+    let mut out = vec![0; 256];
+    let length = report.write(&mut out).expect("fits");
+    out.truncate(length);
+    out
+}
+
 struct Agent {
     stream: DuplexStream,
     buffer: Vec<u8>,
@@ -177,6 +189,17 @@ async fn with_session<F>(
 where
     F: Future<Output = ()>,
 {
+    with_session_beside(ledger, None, script).await
+}
+
+async fn with_session_beside<F>(
+    ledger: &HeldLedger,
+    aside: Option<Aside>,
+    script: impl FnOnce(Agent, watch::Sender<Option<Stop>>) -> F,
+) -> (Ended, Counts)
+where
+    F: Future<Output = ()>,
+{
     let counts = Counts::default();
     let peer = Peer { device: device("a"), ledger, observer: &counts, clock: || UnixMillis(65_000) };
     let (near, far) = tokio::io::duplex(64 * 1024);
@@ -184,7 +207,7 @@ where
     let mut place = Seat { stop: stopped, counts: &counts, begin: Instant::now() };
     let session = async {
         let (mut reader, mut writer) = tokio::io::split(near);
-        serve(&peer, &mut reader, &mut writer, &mut place).await
+        serve_beside(&peer, &mut reader, &mut writer, &mut place, aside).await
     };
     let agent = Agent { stream: far, buffer: Vec::new() };
     let (ended, ()) = tokio::join!(session, script(agent, stop));
@@ -217,6 +240,59 @@ async fn records_are_handed_in_without_waiting_and_acknowledged_once_for_all_tha
     .await;
     assert_eq!(ended, Ended::Finished);
     assert_eq!((*counts.records.lock().expect("unpoisoned"), counts.places.load(Ordering::Relaxed)), ((2, 1), 1));
+}
+
+#[tokio::test]
+async fn what_is_said_besides_passes_between_the_frames_of_the_session_and_never_holds_it_up() {
+    let ledger = HeldLedger::default();
+    let (aside, mut confidant) = Aside::new();
+    let (ended, counts) = with_session_beside(&ledger, Some(aside), |mut agent, _stop| {
+        let ledger = &ledger;
+        async move {
+            agent.say(&hello("a", 1)).await;
+            assert_eq!(agent.hear().await, Heard::Welcome(Mark::default()));
+            // Far more than anybody looks at; the records after it are taken all the same.
+            agent.say(&[record(1), report().repeat(9), record(2)].concat()).await;
+            until(|| ledger.held() == 2).await;
+            assert_eq!(confidant.received.recv().await, Some(report()));
+            // One of the session's own messages, which is told from the others.
+            let mut out = [0; 64];
+            let length = Acknowledge { mark: at(9) }.write(&mut out).expect("fits");
+            confidant.to_send.send(out[..length].to_vec()).await.expect("the session listens");
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(9)));
+            ledger.answer(Outcome::Accepted(at(1)));
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(1)));
+            ledger.answer(Outcome::Accepted(at(2)));
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(2)));
+            drop(confidant);
+            agent.say(&record(3)).await;
+            until(|| ledger.held() == 1).await;
+            ledger.answer(Outcome::Accepted(at(3)));
+            assert_eq!(agent.hear().await, Heard::Acknowledge(at(3)));
+            agent.stream.shutdown().await.expect("closes");
+        }
+    })
+    .await;
+    assert_eq!((ended, counts.throttled.load(Ordering::Relaxed)), (Ended::Finished, 0));
+}
+
+#[tokio::test]
+async fn what_is_said_besides_is_out_of_turn_before_the_greeting_and_where_it_has_a_stream_of_its_own() {
+    for (greets, besides) in [(false, true), (true, false)] {
+        let ledger = HeldLedger::default();
+        let (aside, confidant) = Aside::new();
+        let (ended, _) = with_session_beside(&ledger, besides.then_some(aside), |mut agent, _stop| async move {
+            if greets {
+                agent.say(&hello("a", 1)).await;
+                agent.hear().await;
+            }
+            agent.say(&report()).await;
+            assert_eq!(agent.hear().await, Heard::Refuse(RefuseReason::Protocol, Mark::default()));
+        })
+        .await;
+        drop(confidant);
+        assert!(matches!(&ended, Ended::Rejected { reason: Rejection::Protocol, .. }), "{ended:?}");
+    }
 }
 
 #[tokio::test]

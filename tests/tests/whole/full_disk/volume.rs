@@ -104,6 +104,17 @@ impl Volume {
         assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     }
 
+    /// Whether it is a file system, and no limit in place of one.
+    pub(super) const fn is_real(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    /// Leaves no room to processes that are started from now on; only for a limit.
+    pub(super) fn narrow(&self) {
+        assert!(!self.is_real());
+        self.full.set(true);
+    }
+
     /// Gives the room back.
     pub(super) fn free(&self, process: u32) {
         self.full.set(false);
