@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use driftglass_aggregator::baseline::Tolerances;
-use driftglass_aggregator::decision::{Core, Settings};
+use driftglass_aggregator::decision::{Core, Dependence, Settings};
 use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
 use driftglass_aggregator::writer::{self, Progress, Writer};
@@ -86,6 +86,8 @@ impl Fleet {
             epoch: Millis(86_400_000),
             learning: Millis(30 * 60_000),
             tolerances: Tolerances::CATALOGUE,
+            budget: None,
+            dependence: Dependence::Positive,
         };
         let clock = || UnixMillis(1_800_000_000_000);
         let (writer, thread) =
