@@ -4,6 +4,8 @@
 //! 2.4·√(2/n) standard deviations, about the size at which the exact test finds half. `benches/ks.py` prints the same rows for other
 //! sketches.
 
+#![expect(clippy::print_stdout, reason = "a program for a terminal")]
+
 use driftglass_aggregator::stats::binned::{effective_size, kolmogorov_smirnov, kolmogorov_smirnov_tail};
 use driftglass_aggregator::stats::ks::TwoSample;
 use driftglass_protocol::limit::BINS;

@@ -51,7 +51,7 @@ fn mean_tolerance(feature: Feature) -> f64 {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Folders with frames in them.

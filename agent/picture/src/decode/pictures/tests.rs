@@ -116,9 +116,9 @@ fn what_has_to_be_decoded_in_full_is_refused_by_its_header_where_it_takes_more_m
     assert!(matches!(refused, DecodeError::TooHeavy { needed, allowed: ALLOWED } if needed == side * 9), "{refused}");
     assert!(within(&progressive_grey(512)).is_ok());
     for shipped in [
-        include_bytes!("../../../../tests/tests/whole/pictures/progressive.jpg").as_slice(),
-        include_bytes!("../../../../tests/tests/whole/pictures/cmyk.jpg"),
-        include_bytes!("../../../../tests/tests/whole/pictures/colour.png"),
+        include_bytes!("../../../../../tests/tests/whole/pictures/progressive.jpg").as_slice(),
+        include_bytes!("../../../../../tests/tests/whole/pictures/cmyk.jpg"),
+        include_bytes!("../../../../../tests/tests/whole/pictures/colour.png"),
     ] {
         assert!(within(shipped).is_ok());
         let refused = Decoder::new().measure_within(shipped, 100);
