@@ -37,6 +37,7 @@ pub(crate) use self::types::rfc3339;
 pub use self::types::*;
 use crate::access::Gate;
 use crate::configurator::Configurator;
+use crate::decision::season::Places;
 use crate::evidence::budget::AlarmBudget;
 use crate::ingest::Connections;
 use crate::metrics::{CONTENT_TYPE, Metrics, Snapshot};
@@ -65,6 +66,8 @@ pub struct Api {
     budget: Option<AlarmBudget>,
     /// How long a camera is watched before it is judged.
     learning: Duration,
+    /// Where sites are.
+    places: Places,
     /// Who may ask; everybody on this machine where there is none.
     gate: Option<Arc<Gate>>,
     /// True once the service is stopping.
@@ -100,6 +103,7 @@ impl Api {
             operators,
             budget: None,
             learning: Duration::ZERO,
+            places: Places::default(),
             gate: None,
             stopping,
             reads,
@@ -111,6 +115,12 @@ impl Api {
     #[must_use]
     pub fn promising(self, budget: Option<AlarmBudget>, learning: Duration) -> Self {
         Self { budget, learning, ..self }
+    }
+
+    /// Tells the part of the day by where sites are.
+    #[must_use]
+    pub fn at(self, places: Places) -> Self {
+        Self { places, ..self }
     }
 
     /// Answers those only whom the gate lets in; without one, everybody who can connect.

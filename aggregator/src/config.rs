@@ -7,6 +7,7 @@
 
 mod document;
 mod http;
+mod sites;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +21,7 @@ pub use http::{Http, HttpTls};
 use thiserror::Error;
 
 use crate::decision::Dependence;
+use crate::decision::season::Places;
 use crate::evidence::budget::{AlarmBudget, LARGEST_Q};
 
 /// Where the service looks for its file unless told otherwise.
@@ -67,6 +69,7 @@ pub struct Config {
     retention: Duration,
     learning: Duration,
     max_cameras: usize,
+    places: Places,
 }
 
 impl Config {
@@ -160,6 +163,12 @@ impl Config {
         self.data_dir.join("identity")
     }
 
+    /// Where sites are.
+    #[must_use]
+    pub const fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Checks a file's text together with what overrides it. `file` is its name for messages.
     ///
     /// # Errors
@@ -182,6 +191,7 @@ impl Config {
         let learning =
             reader.take("baseline.learning", "1d", |value| duration(value, Duration::from_secs(10), 40 * DAY));
         let max_cameras = reader.take("metrics.max_cameras", "1000", count);
+        let places = sites::read(&mut reader);
         reader.refuse("grpc", "gRPC is not available in this release: remove the section");
         reader.refuse("notify", "notifications are not available in this release: remove the section");
         if let (Some(learning), Some(retention)) = (learning, retention)
@@ -205,6 +215,7 @@ impl Config {
             retention,
             learning,
             max_cameras,
+            places,
         ) {
             (
                 Some(data_dir),
@@ -220,6 +231,7 @@ impl Config {
                 Some(retention),
                 Some(learning),
                 Some(max_cameras),
+                Some(places),
             ) if faults.is_empty() => Ok(Self {
                 data_dir,
                 quic,
@@ -235,6 +247,7 @@ impl Config {
                 retention,
                 learning,
                 max_cameras,
+                places,
             }),
             _ => Err(Faults(faults)),
         }
@@ -451,6 +464,28 @@ impl<'a> Reader<'a> {
         self.fault(place, section, String::new(), why.to_owned());
     }
 
+    /// Takes out the tables within a section, with their keys: name, where it stands, keys.
+    fn tables_of(&mut self, section: &str) -> Vec<(String, String, BTreeMap<String, Entry>)> {
+        let prefix = format!("{section}.");
+        let (tables, others) =
+            std::mem::take(&mut self.document.tables).into_iter().partition(|(name, _)| name.starts_with(&prefix));
+        self.document.tables = others;
+        if self.document.tables.contains_key(section) && !self.document.keys.keys().any(|key| is_in(section, key)) {
+            self.document.tables.remove(section);
+        }
+        let of = |table: (String, String)| {
+            let keys: Vec<String> = self.document.keys.keys().filter(|key| is_in(&table.0, key)).cloned().collect();
+            let taken = keys.into_iter().filter_map(|key| {
+                let entry = self.document.keys.remove(&key)?;
+                Some((key[table.0.len() + 1..].to_owned(), entry))
+            });
+            let keys = taken.collect();
+            (table.0[prefix.len()..].trim_matches('"').to_owned(), table.1, keys)
+        };
+        let tables: BTreeMap<String, String> = tables;
+        tables.into_iter().map(of).collect()
+    }
+
     fn finish(mut self) -> Vec<Fault> {
         let sections: BTreeSet<&str> =
             self.known.iter().filter_map(|key| key.split_once('.')).map(|(s, _)| s).collect();
@@ -484,6 +519,11 @@ impl<'a> Reader<'a> {
         self.faults.sort_by_key(|fault| line(fault).unwrap_or(usize::MAX));
         self.faults
     }
+}
+
+/// Whether a key stands in a table itself, and not in one within it.
+fn is_in(table: &str, key: &str) -> bool {
+    key.rsplit_once('.').is_some_and(|(section, _)| section == table)
 }
 
 fn list(names: &BTreeSet<&str>) -> String {
@@ -784,6 +824,7 @@ mod tests {
             retention: 9 * DAY,
             learning: 4 * DAY,
             max_cameras: 5,
+            places: Places::default(),
         };
         assert_eq!(Config::parse("a.toml", "", &overrides), Ok(expected));
     }

@@ -54,8 +54,8 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// A bin about the middle of the axis: the sum of two uniform numbers.
-    fn bin(&mut self) -> u8 {
+    /// A bin about the middle of the axis: the mean of two uniform numbers.
+    pub fn bin(&mut self) -> u8 {
         let offset = self.draw() % SPREAD + self.draw() % SPREAD;
         u8::try_from(offset / 2 + 100).unwrap_or(u8::MAX)
     }

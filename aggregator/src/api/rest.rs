@@ -21,6 +21,7 @@ use super::{Api, Problem};
 use crate::alert::AlertState;
 use crate::baseline::{Baseline, compare};
 use crate::decision::CountedWindow;
+use crate::decision::season::slot_of;
 use crate::store::embedded::{AlertFilter, Page, WINDOWS_MAX};
 
 pub(super) type Shared = State<Arc<Api>>;
@@ -141,13 +142,18 @@ pub(super) async fn camera(State(api): Shared, path: CameraPath) -> Answer<Camer
             let Some(camera) = reader.camera(&id)? else { return Ok(None) };
             let filter = AlertFilter { camera: Some(id.clone()), ..AlertFilter::default() };
             let alerts = reader.alerts(&filter, Page::default())?;
-            Ok(Some((camera, reader.baseline_versions(&id)?, alerts)))
+            let newest = reader.newest_windows(&id, 1)?.pop();
+            Ok(Some((camera, reader.baseline_versions(&id)?, alerts, newest)))
         })
         .await?;
-    let (camera, versions, alerts) = found.ok_or_else(|| Problem::not_found(format!("no camera {text:?} is known")))?;
+    let (camera, versions, alerts, newest) =
+        found.ok_or_else(|| Problem::not_found(format!("no camera {text:?} is known")))?;
     let open = alerts.into_iter().filter(|alert| alert.state != AlertState::Resolved);
+    let place = api.places.of(&camera.id.device.site);
+    let slot = newest.and_then(|window| slot_of(place, &window));
     Ok(Json(CameraDetail {
         camera: Camera::new(camera, connected),
+        slot: slot.map(|slot| slot.to_string()),
         baselines: versions
             .into_iter()
             .map(|baseline| BaselineVersion {

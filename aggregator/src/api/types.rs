@@ -299,6 +299,9 @@ pub struct CameraDetail {
     /// What the list says of it.
     #[serde(flatten)]
     pub camera: Camera,
+    /// The season slot of its newest window, for instance `mid-sun/weekday`, `08-12h/weekend/infrared`; null before the first, and where
+    /// the light changed within it.
+    pub slot: Option<String>,
     /// Versions of its baseline that are kept, oldest first.
     pub baselines: Vec<BaselineVersion>,
     /// Its newest alerts that are not resolved.

@@ -4,16 +4,11 @@
 //! A window counts as infrared when nearly all its frames are without colour and as colour when nearly all have some; anything
 //! in between (few coloured things in view, fog, the switch itself) leaves the regime as it was. That is the hysteresis: the two
 //! borders lie a factor of two apart, so that a camera near one of them does not flicker between two pasts.
-//!
-//! A filter that is stuck is a fault, and a slot of its own would hide it: [`is_new_regime`] finds a regime that this part of
-//! the day has not known.
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::unit::Fixed;
 use serde::{Deserialize, Serialize};
-
-use super::slot::{SlotKey, View};
 
 /// Root mean square of chroma, in levels, below which a frame has no colour: compression and sensor noise alone reach about 2.
 const GREY: Fixed = Fixed::from_raw(5 << 15);
@@ -23,11 +18,6 @@ const COLOUR: Fixed = Fixed::from_int(5);
 const NEARLY_ALL: u64 = 90;
 /// Frames with colour, or without, that make a window mixed, in percent.
 const SOME: u64 = 10;
-/// Frames a part of the day must have been watched for before a regime can be new to it.
-const WATCHED_FRAMES: u64 = 10_000;
-/// Share of those, in percent, below which the other regime counts as unknown.
-const UNKNOWN: u64 = 1;
-
 /// What one window says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -69,21 +59,8 @@ impl InfraredDetector {
     }
 }
 
-/// Whether this part of the day has so far (almost) only been seen in the other regime, and been seen long enough to say so:
-/// at noon, the sign of a stuck infrared filter. `frames` tells how many frames a key's baseline holds; both parts of the week count.
-#[must_use]
-pub fn is_new_regime(slot: SlotKey, frames: impl Fn(SlotKey) -> u64) -> bool {
-    let part = slot.lineage().nth(1).unwrap_or(slot);
-    let view = part.view();
-    let other = part.with_view(View { infrared: !view.infrared, ..view });
-    let (known, elsewhere) = (frames(part), frames(other));
-    elsewhere >= WATCHED_FRAMES && known.saturating_mul(100) < UNKNOWN * elsewhere
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::slot::{DayPart, WeekPart};
-    use super::super::sun::SunBand;
     use super::*;
 
     fn window(frames: &[(f64, u32)]) -> Histogram {
@@ -145,31 +122,5 @@ mod tests {
         detector.observe(&window(&[(12.0, 60)]));
         assert_eq!(detector.observe(&window(&[(12.0, 25), (0.8, 35)])), Reading { infrared: false, mixed: true });
         assert_eq!(detector.observe(&window(&[(0.8, 60)])), Reading { infrared: true, mixed: false });
-    }
-
-    #[test]
-    fn infrared_at_noon_is_new_where_noon_was_always_in_colour_and_at_night_it_is_not() {
-        let slot =
-            |band, infrared| SlotKey::new(DayPart::Sun(band), WeekPart::Weekday, View { infrared, preset: None });
-        let frames = |key: SlotKey| match (key.day_part(), key.view().infrared) {
-            (Some(DayPart::Sun(SunBand::High)), false) => 50_000,
-            (Some(DayPart::Sun(SunBand::Night)), infrared) => {
-                if infrared {
-                    90_000
-                } else {
-                    2_000
-                }
-            }
-            (Some(DayPart::Sun(SunBand::Low)), false) => 600,
-            _ => 0,
-        };
-        assert!(is_new_regime(slot(SunBand::High, true), frames), "stuck at noon");
-        assert!(is_new_regime(
-            SlotKey::new(DayPart::Sun(SunBand::High), WeekPart::Weekend, View { infrared: true, preset: None }),
-            frames
-        ));
-        assert!(!is_new_regime(slot(SunBand::Night, true), frames), "every night");
-        assert!(!is_new_regime(slot(SunBand::High, false), frames), "as ever");
-        assert!(!is_new_regime(slot(SunBand::Low, true), frames), "not watched for long enough to say");
     }
 }

@@ -13,7 +13,6 @@ mod compare;
 mod effect_tests;
 mod grid;
 pub mod infrared;
-pub mod pooling;
 mod reference;
 mod repeats;
 pub mod slot;

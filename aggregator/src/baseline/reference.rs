@@ -1,7 +1,7 @@
 //! Learning a baseline, and its stored form.
 
 use driftglass_protocol::feature::{CATALOGUE, COUNT, Feature};
-use driftglass_protocol::limit::HISTOGRAM_BYTES;
+use driftglass_protocol::limit::{BINS, HISTOGRAM_BYTES};
 use driftglass_protocol::sketch::{EncodedHistogram, Histogram};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -321,10 +321,6 @@ impl FeatureBaseline {
         let means: Vec<f64> = readings.iter().map(mean).collect();
         let strict =
             parts.iter().map(|part| part.and_then(|part| grid.read(part, 0, false)).as_ref().map(mean)).collect();
-        let mut histogram = Histogram::new();
-        histogram.set(&pooled);
-        let mut bytes = [0; HISTOGRAM_BYTES];
-        let length = histogram.encode(&mut bytes);
         let baseline = Self {
             feature: feature.number(),
             design_effect: effect.value,
@@ -332,13 +328,21 @@ impl FeatureBaseline {
             mean_size: effect.mean_size,
             windows: u32::try_from(effect.windows).unwrap_or(u32::MAX),
             tolerance,
-            histogram: bytes.get(..length).unwrap_or_default().to_vec(),
+            histogram: encoded(&pooled),
             shares: Variogram::of_readings(&readings, grid.shares()),
             levels: Variogram::of_levels(&means),
             grid,
         };
         Some((baseline, strict))
     }
+}
+
+fn encoded(counts: &[u32; BINS]) -> Vec<u8> {
+    let mut histogram = Histogram::new();
+    histogram.set(counts);
+    let mut bytes = [0; HISTOGRAM_BYTES];
+    let length = histogram.encode(&mut bytes);
+    bytes.get(..length).unwrap_or_default().to_vec()
 }
 
 /// Whether bin 0 of a feature is no small value but another fact: nothing at all changed, the picture is the one before.

@@ -12,13 +12,18 @@
 
 use std::fmt;
 
-use driftglass_protocol::unit::UnixMillis;
+use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::sun::{Coordinates, SunBand};
 use super::zone::Zone;
 
+/// How far apart instants of other days may be and still count as the same time: by the clock, and by the height of the sun in degrees.
+const ALIKE_MINUTES: u16 = 45;
+const ALIKE_DEGREES: f64 = 3.0;
+/// Height of the sun, in degrees, below which it lights nothing.
+const DARK: f64 = -18.0;
 /// Length of an indoor block, in hours.
 const BLOCK_HOURS: u8 = 4;
 /// Blocks of a day.
@@ -231,6 +236,31 @@ impl Place {
     #[must_use]
     pub const fn indoors(zone: Zone, weekend: Weekend) -> Self {
         Self { coordinates: None, zone, weekend }
+    }
+
+    /// Nobody said where: universal time.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self::indoors(Zone::utc(), Weekend::default())
+    }
+
+    /// Whether it is about the same time of day: the sun about as high and on the same side of noon, or, where it gives no light, about
+    /// the same time by the local clock.
+    #[must_use]
+    pub fn is_alike(&self, one: UnixMillis, other: UnixMillis) -> bool {
+        let of_the_sun = self.coordinates.map(|coordinates| {
+            let rises =
+                |at: UnixMillis| coordinates.sun_elevation(at.plus(Millis(60_000))) > coordinates.sun_elevation(at);
+            let [a, b] = [one, other].map(|at| (coordinates.sun_elevation(at), rises(at)));
+            (a.0.max(b.0) > DARK).then(|| a.1 == b.1 && (a.0 - b.0).abs() <= ALIKE_DEGREES)
+        });
+        of_the_sun.flatten().unwrap_or_else(|| {
+            let [a, b] = [one, other]
+                .map(|at| self.zone.local(at))
+                .map(|local| u16::from(local.hour) * 60 + u16::from(local.minute));
+            let apart = a.abs_diff(b);
+            apart.min(24 * 60 - apart) <= ALIKE_MINUTES
+        })
     }
 
     /// The slot of an instant of event time; of a window, take its middle.

@@ -51,6 +51,8 @@ impl fmt::Debug for Zone {
 pub struct LocalTime {
     /// Whole hours since midnight, 0..=23.
     pub hour: u8,
+    /// Whole minutes since the hour, 0..=59.
+    pub minute: u8,
     /// Day of the week, 0 is Monday and 6 Sunday.
     pub weekday: u8,
 }
@@ -104,8 +106,12 @@ impl Zone {
         let seconds = at.0.div_euclid(1000).saturating_add(i64::from(offset));
         // 1970-01-01 was a Thursday.
         let weekday = (seconds.div_euclid(DAY_SECONDS) + 3).rem_euclid(7);
-        let hour = seconds.rem_euclid(DAY_SECONDS) / 3600;
-        LocalTime { hour: u8::try_from(hour).unwrap_or(0), weekday: u8::try_from(weekday).unwrap_or(0) }
+        let (hour, minute) = (seconds.rem_euclid(DAY_SECONDS) / 3600, seconds.rem_euclid(3600) / 60);
+        LocalTime {
+            hour: u8::try_from(hour).unwrap_or(0),
+            minute: u8::try_from(minute).unwrap_or(0),
+            weekday: u8::try_from(weekday).unwrap_or(0),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::group::SHARES;
+use super::season::{Asked, Places};
 use super::site::{Pools, Site};
 use super::target::{Judged, Target};
 use super::{Change, CountedWindow, History};
@@ -31,7 +32,7 @@ use crate::diagnose;
 use crate::evidence::budget::AlarmBudget;
 use crate::evidence::calibrator::square_root_adjuster;
 use crate::evidence::fdr::{self, Rejections};
-use crate::evidence::site::ENOUGH_PEERS;
+use crate::evidence::site::{CameraEvidence, ENOUGH_PEERS};
 use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
 use crate::stats::error::StatisticsError;
@@ -40,6 +41,7 @@ use crate::stats::error::StatisticsError;
 const LEARNING_WINDOWS_MAX: usize = 1_500;
 /// Most windows since the change that are pooled to name the fault.
 const DIAGNOSIS_WINDOWS_MAX: usize = 32;
+const FOR_EVER: UnixMillis = UnixMillis(i64::MAX);
 /// Room made for the state of a camera before it is encoded: that of two dozen features.
 const STATE_BYTES: usize = 12 << 10;
 /// Windows in a row as before until an alert is resolved, or changed until a resolved one is open again.
@@ -121,6 +123,7 @@ pub(super) struct Look {
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
+    places: Places,
     sites: BTreeMap<Name, Site>,
     pools: Pools,
     alerts: BTreeMap<u64, Alert>,
@@ -136,6 +139,7 @@ impl Core {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            places: Places::default(),
             sites: BTreeMap::new(),
             pools: BTreeMap::new(),
             alerts: BTreeMap::new(),
@@ -143,6 +147,12 @@ impl Core {
             judged: Judged::NONE,
             target: settings.target(0),
         }
+    }
+
+    /// The same with sites that hang somewhere.
+    #[must_use]
+    pub fn at(self, places: Places) -> Self {
+        Self { places, ..self }
     }
 
     /// What is promised in the epoch begun last.
@@ -288,6 +298,7 @@ impl Decide for Core {
         site.wait(id, newest, read);
         let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());
         if let Some(comparisons) = comparisons {
+            self.let_be_if_usual(id, window, history)?;
             changes.extend(self.follow(id, window.window, &comparisons));
             changes.extend(self.follow_groups(id, window.window, &comparisons, &mut touched));
         }
@@ -328,7 +339,7 @@ impl Core {
         }
         let mut changes = Vec::new();
         for epoch in grown {
-            for discovered in self.discoveries(epoch) {
+            for discovered in self.unusual(epoch, newest, history, touched)? {
                 changes.extend(self.raise(&discovered, newest, history)?);
                 touched.insert(discovered);
             }
@@ -336,7 +347,7 @@ impl Core {
         for epoch in together {
             changes.extend(self.raise_groups(epoch, newest, history, touched)?);
         }
-        if !changes.is_empty() {
+        if !touched.is_empty() {
             touched.extend(seen);
         }
         Ok(changes)
@@ -345,6 +356,81 @@ impl Core {
     /// Expected share of false alerts among those of an epoch, over all families.
     pub(super) fn q_in(&self, epoch: i64) -> f64 {
         self.settings.target(self.judged.sites(epoch)).q
+    }
+
+    /// What is discovered in an epoch, without the cameras that look as they usually do at this time; those go into `touched`.
+    fn unusual<H: History>(
+        &mut self,
+        epoch: i64,
+        newest: (&CameraId, &CountedWindow),
+        history: &H,
+        touched: &mut BTreeSet<CameraId>,
+    ) -> Result<Vec<CameraId>, H::Error> {
+        let mut asked = BTreeSet::new();
+        loop {
+            let discovered = self.discoveries(epoch);
+            let mut forgiven = false;
+            for id in &discovered {
+                if asked.insert(id.clone()) && self.looks_as_usual(id, newest, history)? {
+                    let evidence = self.camera_mut(id).and_then(|camera| camera.state.evidence.as_mut());
+                    evidence.into_iter().for_each(CameraEvidence::forgive);
+                    touched.insert(id.clone());
+                    forgiven = true;
+                }
+            }
+            // Without those the bar is another one for the rest.
+            if !forgiven {
+                return Ok(discovered);
+            }
+        }
+    }
+
+    /// Whether a camera that was discovered shows what it usually shows at this time. The same picture again and again never is usual.
+    fn looks_as_usual<H: History>(
+        &self,
+        id: &CameraId,
+        newest: (&CameraId, &CountedWindow),
+        history: &H,
+    ) -> Result<bool, H::Error> {
+        let evidence = self.camera(id).and_then(|camera| camera.state.evidence.as_ref());
+        let Some(evidence) = evidence.filter(|evidence| !evidence.is_frozen()) else { return Ok(false) };
+        self.is_usual(id, self.lately(id, evidence.onset(), newest, history)?, history)
+    }
+
+    /// A resolved alert is not opened again for what its camera usually shows at this time.
+    fn let_be_if_usual<H: History>(
+        &mut self,
+        id: &CameraId,
+        window: &CountedWindow,
+        history: &H,
+    ) -> Result<(), H::Error> {
+        let opens_next = |open: &OpenAlert| open.resolved && open.streak == 1 - STREAK;
+        let Some(camera) = self.camera(id) else { return Ok(()) };
+        if !camera.state.alert.iter().chain(&camera.state.shared).any(opens_next) {
+            return Ok(());
+        }
+        let mut windows =
+            history.windows(id, UnixMillis(i64::MIN)..window.window.start, STREAK.unsigned_abs() as usize)?;
+        windows.push(window.clone());
+        if self.is_usual(id, windows, history)?
+            && let Some(CameraState { alert, shared, .. }) = self.camera_mut(id).map(|camera| &mut camera.state)
+        {
+            alert.iter_mut().chain(shared).filter(|open| opens_next(open)).for_each(|open| open.streak = 0);
+        }
+        Ok(())
+    }
+
+    /// Whether these windows of a camera, oldest first, show what it usually shows at this time.
+    pub(super) fn is_usual<H: History>(
+        &self,
+        id: &CameraId,
+        windows: Vec<CountedWindow>,
+        history: &H,
+    ) -> Result<bool, H::Error> {
+        let Some(camera) = self.camera(id) else { return Ok(false) };
+        let Some(baseline) = &camera.baseline else { return Ok(false) };
+        let asked = Asked { id, place: self.places.of(&id.device.site), since: camera.state.learning_since, baseline };
+        asked.looks_as_usual(windows, history)
     }
 
     /// Cameras that are discovered in an epoch and that have no alert yet.
@@ -438,10 +524,21 @@ impl Core {
         newest: (&CameraId, &CountedWindow),
         history: &H,
     ) -> Result<Option<Look>, H::Error> {
-        let Some(camera) = self.camera(id) else { return Ok(None) };
-        let (Some(baseline), Some(evidence)) = (&camera.baseline, &camera.state.evidence) else {
-            return Ok(None);
-        };
+        let Some(baseline) = self.camera(id).and_then(|camera| camera.baseline.as_ref()) else { return Ok(None) };
+        let pooled = CountedWindow::sum(self.lately(id, onset, newest, history)?);
+        Ok(pooled.map(|pooled| Look { comparisons: compare(&pooled, baseline), pooled }))
+    }
+
+    /// The windows of a camera since the one of its epoch in which its evidence began to grow.
+    pub(super) fn lately<H: History>(
+        &self,
+        id: &CameraId,
+        onset: Option<u32>,
+        newest: (&CameraId, &CountedWindow),
+        history: &H,
+    ) -> Result<Vec<CountedWindow>, H::Error> {
+        let Some(camera) = self.camera(id) else { return Ok(Vec::new()) };
+        let Some(evidence) = &camera.state.evidence else { return Ok(Vec::new()) };
         // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
         let epoch_length = i64::from(self.settings.epoch.0.max(1));
         let span = epoch_length / i64::from(evidence.horizon.max(1));
@@ -449,11 +546,11 @@ impl Core {
             || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
             |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
         );
-        let mut windows = history.windows(id, onset, DIAGNOSIS_WINDOWS_MAX)?;
+        let mut windows = history.windows(id, onset..FOR_EVER, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {
             windows.push(newest.1.clone());
         }
-        Ok(CountedWindow::sum(windows).map(|pooled| Look { comparisons: compare(&pooled, baseline), pooled }))
+        Ok(windows)
     }
 
     /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
@@ -516,7 +613,7 @@ fn learn<H: History>(
     let mut changes = Vec::new();
     let long_enough = window.window.end().since(state.learning_since) >= u64::from(settings.learning.0);
     if long_enough && state.learning_windows as usize >= MIN_WINDOWS {
-        let mut windows = history.windows(id, state.learning_since, LEARNING_WINDOWS_MAX)?;
+        let mut windows = history.windows(id, state.learning_since..FOR_EVER, LEARNING_WINDOWS_MAX)?;
         windows.push(window.clone());
         if let Ok(baseline) = Baseline::learn(&windows, MIN_WINDOWS, &settings.tolerances)
             && let Ok(bytes) = baseline.to_bytes()

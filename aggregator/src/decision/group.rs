@@ -208,14 +208,23 @@ impl Core {
             watched.into_iter().filter(|(_, p)| *p <= q).map(|(id, p)| (id.clone(), p)).collect();
         changed.sort_by(|(_, a), (_, b)| a.total_cmp(b));
 
-        let (mut looks, mut first_window) = (Vec::new(), newest.1.window.start);
+        let (mut looks, mut first_window, mut usual) = (Vec::new(), newest.1.window.start, 0);
         for (id, _) in changed.iter().take(LOOKED_AT) {
             let evidence = self.camera(id).and_then(|camera| camera.state.evidence.as_ref());
             let onset = evidence.and_then(|evidence| evidence.onset_against_past(subject));
             if let Some(look) = self.look(id, onset, newest, history)? {
                 first_window = first_window.min(look.pooled.window.start);
                 looks.push(look.comparisons);
+                usual += usize::from(self.is_usual(id, self.lately(id, onset, newest, history)?, history)?);
             }
+        }
+        if 2 * usual > looks.len() {
+            for (id, _) in changed {
+                let evidence = self.camera_mut(&id).and_then(|camera| camera.state.evidence.as_mut());
+                evidence.into_iter().for_each(|evidence| evidence.forgive_past(subject));
+                touched.insert(id);
+            }
+            return Ok(Vec::new());
         }
         let diagnosis = diagnose::diagnose(&median(&looks, subject));
         let Some((first, _)) = changed.first() else { return Ok(Vec::new()) };

@@ -7,6 +7,7 @@
 mod camera;
 mod core;
 mod group;
+pub mod season;
 mod site;
 mod target;
 #[cfg(test)]
@@ -16,6 +17,8 @@ pub use self::camera::Standing;
 pub use self::core::{Core, Dependence, Settings, StateError};
 pub(crate) use self::group::SHARES;
 pub use self::target::Target;
+
+use std::ops::Range;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::CameraId;
@@ -96,11 +99,16 @@ pub trait History {
     /// Why they could not be read.
     type Error;
 
-    /// The newest `limit` windows of a camera that start at or after `from`, oldest first.
+    /// The newest `limit` windows of a camera that start within `span`, oldest first.
     ///
     /// # Errors
     /// Whatever the store reports.
-    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Self::Error>;
+    fn windows(
+        &self,
+        camera: &CameraId,
+        span: Range<UnixMillis>,
+        limit: usize,
+    ) -> Result<Vec<CountedWindow>, Self::Error>;
 }
 
 /// Something to keep, in the transaction of the window that caused it.

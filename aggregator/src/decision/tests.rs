@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::{CameraId, Name};
@@ -33,10 +34,20 @@ struct Stored<'a>(&'a RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>);
 
 impl History for Stored<'_> {
     type Error = Infallible;
-    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
+    fn windows(
+        &self,
+        camera: &CameraId,
+        span: Range<UnixMillis>,
+        limit: usize,
+    ) -> Result<Vec<CountedWindow>, Infallible> {
         let all = self.0.borrow();
-        let mut found: Vec<CountedWindow> =
-            all.get(camera).into_iter().flatten().filter(|window| window.window.start >= from).cloned().collect();
+        let mut found: Vec<CountedWindow> = all
+            .get(camera)
+            .into_iter()
+            .flatten()
+            .filter(|window| span.contains(&window.window.start))
+            .cloned()
+            .collect();
         found.drain(..found.len().saturating_sub(limit));
         Ok(found)
     }
@@ -590,4 +601,51 @@ fn a_tighter_budget_asks_for_more_evidence_and_its_q_is_the_one_in_the_note() {
     assert!((0.030..0.033).contains(&monthly.q) && note.contains("at q = 0.0309"), "{monthly:?} {note}");
     let (rarely, strict, _) = raised(0.0001);
     assert!(strict.q < 1e-5 && rarely > often, "{rarely} after {often}");
+}
+
+/// Lamps that go on at seven every evening and off at eight: the same large step for an hour of each day.
+fn lamps(minute: i64) -> usize {
+    let of_the_day = minute.rem_euclid(24 * 60);
+    if (19 * 60..20 * 60).contains(&of_the_day) { 40 } else { 0 }
+}
+
+/// Days, from 0, on which an alert of a camera without peers was raised.
+fn days_with_an_alert(fleet: &Fleet) -> Vec<i64> {
+    let mut days: Vec<i64> =
+        fleet.alerts.values().map(|alert| alert.raised_at.0 / (24 * 60 * i64::from(MINUTE))).collect();
+    days.sort_unstable();
+    days.dedup();
+    days
+}
+
+#[test]
+fn what_happens_every_evening_is_told_until_it_is_known_and_a_fault_at_that_hour_still_is() {
+    let mut fleet = Fleet::new();
+    let day = 24 * 60;
+    // It learns at noon and has never seen an evening.
+    for minute in 12 * 60..8 * day {
+        fleet.observe(&id(0), window(minute, lamps(minute)));
+    }
+    let told = days_with_an_alert(&fleet);
+    assert_eq!(told.first(), Some(&0), "nobody could know: {told:?}");
+    assert!(told.iter().all(|&day| day < 4), "known after a few evenings: {told:?}");
+    assert!(fleet.alerts.values().all(|alert| alert.state == AlertState::Resolved));
+    // On the eighth day the lamps go on, and at the same time something else happens.
+    for minute in 8 * day..8 * day + 20 * 60 {
+        let other = if minute >= 8 * day + 19 * 60 { 60 } else { 0 };
+        fleet.observe(&id(0), window(minute, lamps(minute) + other));
+    }
+    assert_eq!(days_with_an_alert(&fleet).last(), Some(&8));
+    // After that fault, on the same day, lamps are no reason to tell of it again; at another time of the day they are.
+    for minute in 8 * day + 20 * 60..10 * day {
+        let fault = if (9 * day + 60..9 * day + 120).contains(&minute) { 60 } else { 0 };
+        fleet.observe(&id(0), window(minute, lamps(minute) + fault));
+    }
+    let of_that_night = fleet.alerts.values().next_back().expect("told");
+    assert_eq!(of_that_night.state, AlertState::Resolved, "{:?}", of_that_night.history);
+    assert!(of_that_night.history.iter().all(|entry| entry.at.0 < (9 * day + 19 * 60) * i64::from(MINUTE)));
+    for minute in 10 * day..10 * day + 11 * 60 {
+        fleet.observe(&id(0), window(minute, if minute >= 10 * day + 10 * 60 { 40 } else { 0 }));
+    }
+    assert_eq!(days_with_an_alert(&fleet).last(), Some(&10), "lamps at ten in the morning");
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::summary::{Quality, Window};
@@ -40,10 +41,20 @@ struct Stored<'a>(&'a RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>);
 
 impl History for Stored<'_> {
     type Error = Infallible;
-    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
+    fn windows(
+        &self,
+        camera: &CameraId,
+        span: Range<UnixMillis>,
+        limit: usize,
+    ) -> Result<Vec<CountedWindow>, Infallible> {
         let all = self.0.borrow();
-        let mut found: Vec<CountedWindow> =
-            all.get(camera).into_iter().flatten().filter(|window| window.window.start >= from).cloned().collect();
+        let mut found: Vec<CountedWindow> = all
+            .get(camera)
+            .into_iter()
+            .flatten()
+            .filter(|window| span.contains(&window.window.start))
+            .cloned()
+            .collect();
         found.drain(..found.len().saturating_sub(limit));
         Ok(found)
     }

@@ -153,7 +153,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let settings = core_settings(config);
     let metrics = Arc::new(Metrics::new(settings.target(0))?);
     let timed = Arc::clone(&metrics);
-    let fresh = move || TimedCore::new(Core::new(settings), Arc::clone(&timed));
+    let places = config.places().clone();
+    let fresh = move || TimedCore::new(Core::new(settings).at(places.clone()), Arc::clone(&timed));
     let (writer, writer_thread) = Writer::start(store, fresh, now, writer::Settings::default())?;
     let quota = config.quota();
     let rate = Rate { records_per_second: quota.records_per_second, bytes_per_second: quota.bytes_per_second };
@@ -213,7 +214,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let verdicts = Arc::clone(&operators);
     let api =
         Api::new(reader, progress, shown, connections, desk, wishes, verdicts, stopped.clone(), config.max_cameras());
-    let api = api.behind(gate.clone()).promising(config.budget(), config.learning());
+    let api = api.at(config.places().clone()).behind(gate.clone()).promising(config.budget(), config.learning());
     let mut upkeep = JoinSet::new();
     if let Some(gate) = gate {
         upkeep.spawn(access::watch(gate, config.data_dir().to_owned()));

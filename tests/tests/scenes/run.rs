@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::Range;
 
 use driftglass_agent::decode::Decoder;
 use driftglass_agent::feature::CameraState;
@@ -20,8 +21,8 @@ struct Kept(Vec<CountedWindow>);
 
 impl History for Kept {
     type Error = Infallible;
-    fn windows(&self, _: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
-        let later = self.0.iter().filter(|window| window.window.start >= from).count();
+    fn windows(&self, _: &CameraId, span: Range<UnixMillis>, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
+        let later = self.0.iter().filter(|window| span.contains(&window.window.start)).count();
         Ok(self.0[self.0.len() - later.min(limit)..].to_vec())
     }
 }

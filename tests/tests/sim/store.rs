@@ -1,6 +1,7 @@
 //! A transactional store in memory: what the ledger needs, and what the oracle reads.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use driftglass_aggregator::alert::{Alert, Judgement};
 use driftglass_aggregator::decision::{Change, CountedWindow, History};
@@ -79,7 +80,7 @@ impl MemoryBatch<'_> {
 impl History for MemoryBatch<'_> {
     type Error = StoreError;
 
-    fn windows(&self, _: &CameraId, _: UnixMillis, _: usize) -> Result<Vec<CountedWindow>, StoreError> {
+    fn windows(&self, _: &CameraId, _: Range<UnixMillis>, _: usize) -> Result<Vec<CountedWindow>, StoreError> {
         Ok(Vec::new())
     }
 }

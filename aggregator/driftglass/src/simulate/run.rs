@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use driftglass_aggregator::alert::{Alert, Scope};
@@ -188,9 +189,14 @@ impl Recorded {
 impl History for Recorded {
     type Error = Infallible;
 
-    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, Infallible> {
+    fn windows(
+        &self,
+        camera: &CameraId,
+        span: Range<UnixMillis>,
+        limit: usize,
+    ) -> Result<Vec<CountedWindow>, Infallible> {
         let Ok(index) = self.ids.binary_search(camera) else { return Ok(Vec::new()) };
-        let kept = self.windows[index].iter().filter(|(start, _)| *start >= from.0);
+        let kept = self.windows[index].iter().filter(|(start, _)| span.contains(&UnixMillis(*start)));
         let count = kept.clone().count();
         Ok(kept
             .skip(count.saturating_sub(limit))

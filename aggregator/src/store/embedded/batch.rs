@@ -1,5 +1,7 @@
 //! One write transaction.
 
+use std::ops::Range;
+
 use driftglass_protocol::id::{CameraId, DeviceId};
 use driftglass_protocol::session::Hello;
 use driftglass_protocol::session::chain::Verdict;
@@ -129,7 +131,12 @@ const SELECT_MARK: &str = "SELECT epoch, sequence FROM devices WHERE site = ?1 A
 impl History for EmbeddedBatch<'_> {
     type Error = StoreError;
 
-    fn windows(&self, camera: &CameraId, from: UnixMillis, limit: usize) -> Result<Vec<CountedWindow>, StoreError> {
+    fn windows(
+        &self,
+        camera: &CameraId,
+        span: Range<UnixMillis>,
+        limit: usize,
+    ) -> Result<Vec<CountedWindow>, StoreError> {
         let doing = "reading earlier windows";
         let mut statement = self
             .transaction
@@ -137,8 +144,8 @@ impl History for EmbeddedBatch<'_> {
                 "SELECT w.id, w.frame FROM windows w
                  WHERE w.camera = (SELECT c.id FROM cameras c JOIN devices d ON d.id = c.device
                                    WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3)
-                   AND w.start >= ?4 AND w.damaged = 0
-                 ORDER BY w.start DESC, w.id DESC LIMIT ?5",
+                   AND w.start >= ?4 AND w.start < ?5 AND w.damaged = 0
+                 ORDER BY w.start DESC, w.id DESC LIMIT ?6",
             )
             .map_err(failed(doing))?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -147,7 +154,8 @@ impl History for EmbeddedBatch<'_> {
                 camera.device.site.as_str(),
                 camera.device.device.as_str(),
                 camera.camera.as_str(),
-                from.0,
+                span.start.0,
+                span.end.0,
                 limit
             ])
             .map_err(failed(doing))?;

@@ -124,7 +124,7 @@ impl Decide for Counting {
         history: &H,
     ) -> Result<Vec<Change>, H::Error> {
         let seen = self.seen.entry(camera.clone()).or_default();
-        let earlier = history.windows(camera, UnixMillis(i64::MIN), 1_000_000)?;
+        let earlier = history.windows(camera, UnixMillis(i64::MIN)..UnixMillis(i64::MAX), 1_000_000)?;
         assert_eq!(earlier.len(), *seen as usize, "core and store disagree on {camera}");
         assert!(earlier.is_sorted_by_key(|window| window.window.start), "oldest first");
         *seen += 1;

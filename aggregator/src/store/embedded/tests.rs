@@ -141,7 +141,7 @@ fn a_damaged_window_is_set_aside_and_the_others_stay() {
     let door = camera(&gateway, "door");
     assert_eq!(store.reader().windows(&door, UnixMillis(0), 10).expect("reads").len(), 2);
     let batch = store.begin().expect("begins");
-    assert_eq!(batch.windows(&door, UnixMillis(0), 10).expect("reads").len(), 2);
+    assert_eq!(batch.windows(&door, UnixMillis(0)..UnixMillis(i64::MAX), 10).expect("reads").len(), 2);
     batch.commit().expect("commits");
     let aside: i64 = store.connection.query_row("SELECT sum(damaged) FROM windows", (), |row| row.get(0)).expect("sum");
     assert_eq!(aside, 1);
@@ -180,15 +180,19 @@ fn history_is_the_newest_windows_of_one_camera_and_equal_starts_all_count() {
     deliver(&mut store, &mut core, &gateway, "door", &[3, 1, 3, 2]);
     deliver(&mut store, &mut core, &gateway, "gate", &[9]);
     let batch = store.begin().expect("begins");
-    let starts = |from, limit| -> Vec<i64> {
-        let from = UnixMillis(from * i64::from(MINUTE));
-        let windows = batch.windows(&camera(&gateway, "door"), from, limit).expect("reads");
+    let starts = |minutes: std::ops::Range<i64>, limit| -> Vec<i64> {
+        let at = |minute: i64| UnixMillis(minute * i64::from(MINUTE));
+        let span = at(minutes.start)..at(minutes.end);
+        let windows = batch.windows(&camera(&gateway, "door"), span, limit).expect("reads");
         windows.iter().map(|window| window.window.start.0 / i64::from(MINUTE)).collect()
     };
-    assert_eq!(starts(0, 10), [1, 2, 3, 3]);
-    assert_eq!(starts(0, 3), [2, 3, 3]);
-    assert_eq!(starts(2, 10), [2, 3, 3]);
-    assert!(batch.windows(&camera(&gateway, "none"), UnixMillis(0), 9).expect("reads").is_empty());
+    assert_eq!(starts(0..9, 10), [1, 2, 3, 3]);
+    assert_eq!(starts(0..9, 3), [2, 3, 3]);
+    assert_eq!(starts(2..9, 10), [2, 3, 3]);
+    assert_eq!(starts(1..3, 10), [1, 2], "the end is not part of it");
+    assert!(
+        batch.windows(&camera(&gateway, "none"), UnixMillis(0)..UnixMillis(i64::MAX), 9).expect("reads").is_empty()
+    );
 }
 
 #[test]
