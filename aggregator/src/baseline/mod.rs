@@ -6,7 +6,8 @@
 //! Must hold: a baseline is taken once, has a version, and never learns from the windows that are held against it. A baseline
 //! that followed its camera would grow used to every slow fault.
 //!
-//! Deliberately absent for now: seasons. One baseline covers day and night together, so its learning time must cover both.
+//! Deliberately absent: a baseline per season. One covers day and night together, so its learning time must cover both; what is usual at
+//! one time of the day is asked of other days when it matters (`crate::decision::season`).
 
 mod compare;
 #[cfg(test)]
