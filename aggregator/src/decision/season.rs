@@ -7,7 +7,7 @@
 //! ([`crate::evidence::site::CameraEvidence::forgive`]); the promise only gains by it.
 //!
 //! It is the move that must be known, not merely where it ends: a small change that the spread of other days would cover is still told,
-//! because on other days it did not happen.
+//! because on other days it did not happen. And a cover is told however often it comes: who covers a camera every night has a reason.
 //!
 //! **Which days.** A reference that follows its camera grows used to every slow fault: with the last 14 days as the reference, a drift
 //! of 0.01 standard deviations a day was never found in 120 days; with days at least 30 back, or frozen, after 35. The days asked here are
@@ -28,9 +28,11 @@ use driftglass_protocol::id::{CameraId, Name};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::{CountedWindow, History};
+use crate::alert::Cause;
 use crate::baseline::infrared::InfraredDetector;
 use crate::baseline::slot::{Place, SlotKey, View};
 use crate::baseline::{Baseline, FeatureComparison, compare};
+use crate::diagnose::diagnose;
 
 const DAY: i64 = 86_400_000;
 /// Days that are asked, and how far back they begin. The store keeps 30 days unless told otherwise.
@@ -158,6 +160,9 @@ impl Asked<'_> {
         windows.retain(|window| slot_of(window) == Some(key));
         let Some(pooled) = CountedWindow::sum(windows) else { return Ok(false) };
         let mut moved = compare(&pooled, self.baseline);
+        if diagnose(&moved).cause == Cause::Covered {
+            return Ok(false);
+        }
         moved.retain(|comparison| comparison.distance - comparison.margin >= MOVED);
         let days = days(self.since, pooled.window.start);
         if moved.is_empty() || days.is_empty() {

@@ -649,3 +649,24 @@ fn what_happens_every_evening_is_told_until_it_is_known_and_a_fault_at_that_hour
     }
     assert_eq!(days_with_an_alert(&fleet).last(), Some(&10), "lamps at ten in the morning");
 }
+
+#[test]
+fn who_covers_a_camera_every_night_is_told_of_every_night() {
+    let mut fleet = Fleet::new();
+    let day = 24 * 60;
+    for minute in 12 * 60..7 * day {
+        let mut seen = window(minute, 0);
+        seen.histograms[3].0 = Feature::LumaEntropy;
+        seen.histograms.sort_by_key(|(feature, _)| feature.number());
+        if (2 * 60..3 * 60).contains(&minute.rem_euclid(day)) {
+            for (_, histogram) in &mut seen.histograms {
+                let mut covered = Histogram::new();
+                (0..60).for_each(|frame| covered.add(10 + frame % 3));
+                *histogram = covered;
+            }
+        }
+        fleet.observe(&id(0), seen);
+    }
+    assert_eq!(days_with_an_alert(&fleet), [1, 2, 3, 4, 5, 6]);
+    assert!(fleet.alerts.values().all(|alert| alert.cause == Cause::Covered), "{:?}", fleet.alerts);
+}
