@@ -7,17 +7,20 @@
 
 mod document;
 mod http;
+mod overrides;
+mod reader;
 mod sites;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use document::Fault;
-use document::{Document, Entry, Value};
+use document::Value;
 pub use http::{Http, HttpTls};
+pub use overrides::Overrides;
+use reader::Reader;
 use thiserror::Error;
 
 use crate::decision::Dependence;
@@ -254,111 +257,6 @@ impl Config {
     }
 }
 
-/// Settings from the command line or the environment; they win over the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub struct Overrides {
-    /// Folder of the store and the identity.
-    #[arg(long, env = "DRIFTGLASS_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<String>,
-    /// UDP address that agents connect to.
-    #[arg(long, env = "DRIFTGLASS_QUIC_LISTEN", value_name = "ADDRESS:PORT")]
-    pub quic_listen: Option<String>,
-    /// Most connections of agents at once.
-    #[arg(long, env = "DRIFTGLASS_QUIC_MAX_CONNECTIONS", value_name = "N")]
-    pub quic_max_connections: Option<String>,
-    /// Most connections of agents at once from one network (an IPv4 /24, an IPv6 /56).
-    #[arg(long, env = "DRIFTGLASS_QUIC_MAX_CONNECTIONS_PER_NETWORK", value_name = "N")]
-    pub quic_max_connections_per_network: Option<String>,
-    /// Whether several packets are handed to the system at once: true or false.
-    #[arg(long, env = "DRIFTGLASS_QUIC_SEGMENTATION_OFFLOAD", value_name = "BOOL")]
-    pub quic_segmentation_offload: Option<String>,
-    /// TCP address for agents whose site blocks UDP, or off.
-    #[arg(long, env = "DRIFTGLASS_TCP_LISTEN", value_name = "ADDRESS:PORT")]
-    pub tcp_listen: Option<String>,
-    /// Records a second that one device may send.
-    #[arg(long, env = "DRIFTGLASS_QUOTA_RECORDS_PER_SECOND", value_name = "N")]
-    pub quota_records_per_second: Option<String>,
-    /// Bytes a second that one device may send.
-    #[arg(long, env = "DRIFTGLASS_QUOTA_BYTES_PER_SECOND", value_name = "N")]
-    pub quota_bytes_per_second: Option<String>,
-    /// TCP address of dashboard, REST and metrics; beyond loopback only with TLS and tokens.
-    #[arg(long, env = "DRIFTGLASS_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
-    pub http_listen: Option<String>,
-    /// TLS for HTTP: off, own or files.
-    #[arg(long, env = "DRIFTGLASS_HTTP_TLS", value_name = "KIND")]
-    pub http_tls: Option<String>,
-    /// The certificate for HTTP, a PEM file.
-    #[arg(long, env = "DRIFTGLASS_HTTP_CERTIFICATE", value_name = "FILE")]
-    pub http_certificate: Option<String>,
-    /// Its key, a PEM file.
-    #[arg(long, env = "DRIFTGLASS_HTTP_KEY", value_name = "FILE")]
-    pub http_key: Option<String>,
-    /// Names and addresses that the authority's certificate for HTTP is to bear.
-    #[arg(long, env = "DRIFTGLASS_HTTP_NAMES", value_name = "NAMES")]
-    pub http_names: Option<String>,
-    /// Who may ask over HTTP: none (everybody on this machine) or tokens.
-    #[arg(long, env = "DRIFTGLASS_HTTP_AUTH", value_name = "KIND")]
-    pub http_auth: Option<String>,
-    /// SPIFFE trust domain of device certificates.
-    #[arg(long, env = "DRIFTGLASS_IDENTITY_TRUST_DOMAIN", value_name = "DOMAIN")]
-    pub identity_trust_domain: Option<String>,
-    /// How long a device's certificate is valid.
-    #[arg(long, env = "DRIFTGLASS_IDENTITY_CERTIFICATE_LIFETIME", value_name = "DURATION")]
-    pub identity_certificate_lifetime: Option<String>,
-    /// Target of the false discovery rate.
-    #[arg(long, env = "DRIFTGLASS_ALERTING_Q", value_name = "Q")]
-    pub alerting_q: Option<String>,
-    /// Under which dependence between cameras it holds: positive or arbitrary.
-    #[arg(long, env = "DRIFTGLASS_ALERTING_DEPENDENCE", value_name = "KIND")]
-    pub alerting_dependence: Option<String>,
-    /// False alerts allowed per site and month, instead of the target; or off.
-    #[arg(long, env = "DRIFTGLASS_ALERTING_FALSE_ALERTS_PER_SITE_MONTH", value_name = "N")]
-    pub alerting_false_alerts_per_site_month: Option<String>,
-    /// The stretch of time the target holds for.
-    #[arg(long, env = "DRIFTGLASS_ALERTING_EPOCH", value_name = "DURATION")]
-    pub alerting_epoch: Option<String>,
-    /// How long windows are kept.
-    #[arg(long, env = "DRIFTGLASS_STORE_RETENTION", value_name = "DURATION")]
-    pub store_retention: Option<String>,
-    /// How much of a camera's time its first baseline is learnt from.
-    #[arg(long, env = "DRIFTGLASS_BASELINE_LEARNING", value_name = "DURATION")]
-    pub baseline_learning: Option<String>,
-    /// Most cameras with metrics of their own.
-    #[arg(long, env = "DRIFTGLASS_METRICS_MAX_CAMERAS", value_name = "N")]
-    pub metrics_max_cameras: Option<String>,
-}
-
-impl Overrides {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            "data_dir" => self.data_dir.as_deref(),
-            "quic.listen" => self.quic_listen.as_deref(),
-            "quic.max_connections" => self.quic_max_connections.as_deref(),
-            "quic.max_connections_per_network" => self.quic_max_connections_per_network.as_deref(),
-            "quic.segmentation_offload" => self.quic_segmentation_offload.as_deref(),
-            "tcp.listen" => self.tcp_listen.as_deref(),
-            "quota.records_per_second" => self.quota_records_per_second.as_deref(),
-            "quota.bytes_per_second" => self.quota_bytes_per_second.as_deref(),
-            "http.listen" => self.http_listen.as_deref(),
-            "http.tls" => self.http_tls.as_deref(),
-            "http.certificate" => self.http_certificate.as_deref(),
-            "http.key" => self.http_key.as_deref(),
-            "http.names" => self.http_names.as_deref(),
-            "http.auth" => self.http_auth.as_deref(),
-            "identity.trust_domain" => self.identity_trust_domain.as_deref(),
-            "identity.certificate_lifetime" => self.identity_certificate_lifetime.as_deref(),
-            "alerting.q" => self.alerting_q.as_deref(),
-            "alerting.dependence" => self.alerting_dependence.as_deref(),
-            "alerting.false_alerts_per_site_month" => self.alerting_false_alerts_per_site_month.as_deref(),
-            "alerting.epoch" => self.alerting_epoch.as_deref(),
-            "store.retention" => self.store_retention.as_deref(),
-            "baseline.learning" => self.baseline_learning.as_deref(),
-            "metrics.max_cameras" => self.metrics_max_cameras.as_deref(),
-            _ => None,
-        }
-    }
-}
-
 /// Everything that is wrong, one line each.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub struct Faults(Vec<Fault>);
@@ -381,153 +279,6 @@ impl fmt::Display for Faults {
         }
         Ok(())
     }
-}
-
-struct Reader<'a> {
-    file: &'a str,
-    document: Document,
-    overrides: &'a Overrides,
-    known: BTreeSet<&'static str>,
-    /// Where each setting was given, and what it was.
-    taken: BTreeMap<&'static str, Entry>,
-    /// Settings that nobody gave.
-    defaults: BTreeSet<&'static str>,
-    faults: Vec<Fault>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(file: &'a str, text: &str, overrides: &'a Overrides) -> Self {
-        let mut faults = Vec::new();
-        let document = Document::parse(file, text, &mut faults);
-        Self {
-            file,
-            document,
-            overrides,
-            known: BTreeSet::new(),
-            taken: BTreeMap::new(),
-            defaults: BTreeSet::new(),
-            faults,
-        }
-    }
-
-    /// One setting. A file's value is checked even where it is overridden; `None` means that a fault has been noted.
-    fn take<T>(&mut self, key: &'static str, default: &str, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
-        self.known.insert(key);
-        let in_file = self.document.keys.remove(key).map(|entry| self.accept(key, entry, &check));
-        let overriding = self.overrides.get(key).map(str::to_owned).map(|text| {
-            let name = key.replace('.', "_");
-            let place = format!("--{} or DRIFTGLASS_{}", name.replace('_', "-"), name.to_uppercase());
-            self.accept(key, Entry { place, value: Value::untyped(text) }, &check)
-        });
-        if let Some(value) = overriding.or(in_file) {
-            return value;
-        }
-        self.defaults.insert(key);
-        let value = Value::untyped(default.to_owned());
-        self.accept(key, Entry { place: format!("{} (default)", self.file), value }, &check)
-    }
-
-    fn accept<T>(&mut self, key: &'static str, entry: Entry, check: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
-        let checked = check(&entry.value);
-        self.taken.insert(key, entry);
-        match checked {
-            Ok(value) => Some(value),
-            Err(allowed) => {
-                self.fault_at(key, &allowed);
-                None
-            }
-        }
-    }
-
-    /// A fault of a setting that has been taken.
-    fn fault_at(&mut self, key: &'static str, allowed: &str) {
-        let (place, value) = match self.taken.get(key) {
-            Some(Entry { place, value }) => (place.clone(), value.to_string()),
-            None => (self.file.to_owned(), String::new()),
-        };
-        self.fault(place, key, value, allowed.to_owned());
-    }
-
-    fn fault(&mut self, place: String, key: &str, value: String, allowed: String) {
-        self.faults.push(Fault { place, key: key.to_owned(), value, allowed });
-    }
-
-    /// A section that exists in the documentation, and not yet in this release.
-    fn refuse(&mut self, section: &str, why: &str) {
-        let place = match (self.document.tables.remove(section), self.document.keys.remove(section)) {
-            (Some(place), _) | (None, Some(Entry { place, .. })) => place,
-            (None, None) => return,
-        };
-        let prefix = format!("{section}.");
-        self.document.keys.retain(|key, _| !key.starts_with(&prefix));
-        self.document.tables.retain(|key, _| !key.starts_with(&prefix));
-        self.fault(place, section, String::new(), why.to_owned());
-    }
-
-    /// Takes out the tables within a section, with their keys: name, where it stands, keys.
-    fn tables_of(&mut self, section: &str) -> Vec<(String, String, BTreeMap<String, Entry>)> {
-        let prefix = format!("{section}.");
-        let (tables, others) =
-            std::mem::take(&mut self.document.tables).into_iter().partition(|(name, _)| name.starts_with(&prefix));
-        self.document.tables = others;
-        if self.document.tables.contains_key(section) && !self.document.keys.keys().any(|key| is_in(section, key)) {
-            self.document.tables.remove(section);
-        }
-        let of = |table: (String, String)| {
-            let keys: Vec<String> = self.document.keys.keys().filter(|key| is_in(&table.0, key)).cloned().collect();
-            let taken = keys.into_iter().filter_map(|key| {
-                let entry = self.document.keys.remove(&key)?;
-                Some((key[table.0.len() + 1..].to_owned(), entry))
-            });
-            let keys = taken.collect();
-            (table.0[prefix.len()..].trim_matches('"').to_owned(), table.1, keys)
-        };
-        let tables: BTreeMap<String, String> = tables;
-        tables.into_iter().map(of).collect()
-    }
-
-    fn finish(mut self) -> Vec<Fault> {
-        let sections: BTreeSet<&str> =
-            self.known.iter().filter_map(|key| key.split_once('.')).map(|(s, _)| s).collect();
-        let document = std::mem::take(&mut self.document);
-        for (key, place) in document.tables {
-            let inner = format!("{key}.");
-            let explained = document.keys.keys().any(|other| other.starts_with(&inner));
-            if !sections.contains(key.as_str()) && !explained {
-                self.fault(place, &key, String::new(), format!("unknown section; known are {}", list(&sections)));
-            }
-        }
-        for (key, entry) in document.keys {
-            let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-            let siblings: BTreeSet<&str> = self
-                .known
-                .iter()
-                .map(|known| known.split_once('.').unwrap_or(("", known)))
-                .filter(|(other, _)| *other == section)
-                .map(|(_, name)| name)
-                .collect();
-            let allowed = if siblings.is_empty() {
-                format!("unknown section; known are {}", list(&sections))
-            } else if section.is_empty() {
-                format!("unknown key; known here are {} and the sections {}", list(&siblings), list(&sections))
-            } else {
-                format!("unknown key; known in this section are {}", list(&siblings))
-            };
-            self.fault(entry.place, &key, entry.value.to_string(), allowed);
-        }
-        let line = |fault: &Fault| fault.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok());
-        self.faults.sort_by_key(|fault| line(fault).unwrap_or(usize::MAX));
-        self.faults
-    }
-}
-
-/// Whether a key stands in a table itself, and not in one within it.
-fn is_in(table: &str, key: &str) -> bool {
-    key.rsplit_once('.').is_some_and(|(section, _)| section == table)
-}
-
-fn list(names: &BTreeSet<&str>) -> String {
-    names.iter().copied().collect::<Vec<_>>().join(", ")
 }
 
 fn text(value: &Value) -> Option<&str> {

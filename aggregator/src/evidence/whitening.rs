@@ -195,6 +195,8 @@ pub struct Calibration {
     pub share_variance: [f32; LENGTHS.len()],
     /// Variance of the mean over the thresholds of the same.
     pub level_variance: [f32; LENGTHS.len()],
+    /// The part of the variance of the baseline's own error that `level_variance` leaves out.
+    pub level_left_out: f32,
     /// Mean share of a step that comes through in the first block after it.
     pub response: [f32; LENGTHS.len()],
 }
@@ -232,7 +234,8 @@ impl Calibration {
         // The baseline is itself a mean of few windows; its error comes through as a constant offset.
         let error =
             |nugget: f64, sill: f64| steady * steady * (nugget / windows + sill * mean_variance(phi, own.windows));
-        let (share_error, level_error) = (error(nugget, sill), OWN_ERROR * error(level_nugget, level_sill));
+        let (share_error, of_levels) = (error(nugget, sill), error(level_nugget, level_sill));
+        let level_error = OWN_ERROR * of_levels;
         let per_length = |value: &dyn Fn(usize, f64) -> f64| {
             let mut values = [0.0; LENGTHS.len()];
             for (index, (slot, length)) in values.iter_mut().zip(LENGTHS).enumerate() {
@@ -260,6 +263,7 @@ impl Calibration {
             level_variance: per_length(&|index, length| {
                 ((level + level_nugget) / length + level_error).max(own.floor[index] / 12.0)
             }),
+            level_left_out: (of_levels - level_error) as f32,
             response: per_length(&|_, length| response(length)),
         }
     }
