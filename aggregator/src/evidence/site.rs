@@ -32,11 +32,13 @@ const MARGIN: f64 = 0.05;
 const LEVEL_MARGIN: f64 = 0.004;
 /// Share of the peers' common movement that a camera may do more or less of.
 const REACTION: f64 = 0.2;
-/// Peers that disagree `1 + 7/√n` times more than expected, n of them, disagree by more than chance (three standard deviations of the median of
-/// n squared deviates), and the scale is widened by as much as they do. Two opposite shocks at once cancel in the mean of the peers, and
-/// only their disagreement tells. By simulation (1,000 cameras, 20 runs each at q = 0.1): with 5 one run with nothing but shocks had a
-/// false alert, but 8.8 of 10 drifts among slowly wandering cameras were found; with 7 two and 9.15.
+/// Peers that disagree `1 + c/√n` times more than expected, n of them, disagree by more than chance (the median of n squared deviates strays by
+/// 2.3/√n), and the scale is widened by as much as they do. Much less is asked while the whole site is moved by something: two opposite
+/// shocks at once cancel in the mean of the peers, and only their disagreement tells. By simulation (1,000 cameras, 20 runs each at
+/// q = 0.1): with 5 in any case 8.8 of 10 drifts among slowly wandering cameras were found; with 7, 9.15, but 3 of 40 runs with nothing but
+/// shocks had a false alert.
 const DISAGREEMENT: f64 = 7.0;
+const DISAGREEMENT_IF_SHAKEN: f64 = 3.0;
 /// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
 const REPEATS: f64 = 0.1;
 /// Logarithm of the evidence of a run from which on something is the matter now.
@@ -379,11 +381,16 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             continue;
         }
         let mut sums = vec![Squares::default(); members.len()];
-        for feature in (0..=u8::MAX).filter(|feature| features[usize::from(*feature)]) {
-            let ended = Ended::of(members, feature, length, window);
+        let present = (0..=u8::MAX).filter(|feature| features[usize::from(*feature)]);
+        let mut ended: Vec<Ended> = present.map(|feature| Ended::of(members, feature, length, window)).collect();
+        let shaken = ended.iter().filter_map(|ended| ended.peers.as_ref()).any(Peers::are_shaken);
+        for ended in &mut ended {
+            if let Some(peers) = &mut ended.peers {
+                peers.widen(shaken);
+            }
             // Peers that are there but cannot be compared over this time: then nothing can be said of it.
             if ended.peers.is_some() || active < ENOUGH_PEERS {
-                close(members, &mut sums, &ended, length, window);
+                close(members, &mut sums, ended, length, window);
             }
         }
         for (member, sum) in members.iter_mut().zip(&sums) {
@@ -525,6 +532,10 @@ struct Peers {
     count: f64,
     sum: [f64; THRESHOLDS],
     level: f64,
+    /// Mean variance of their levels.
+    level_variance: f64,
+    /// How many times more than expected they disagree.
+    disagreement: f64,
     /// By how much the variance of a residual exceeds that of the camera's own innovation.
     widening: f64,
 }
@@ -556,8 +567,21 @@ impl Peers {
         let middle = median(blocks.iter().map(|(.., block)| block.level).collect());
         let squares = blocks.iter().map(|(.., block)| (block.level - middle).powi(2) / block.whole_level_variance);
         let disagreement = median(squares.collect()) / MEDIAN_SQUARE;
-        let widening = if disagreement > 1.0 + DISAGREEMENT / count.sqrt() { disagreement } else { 1.0 };
-        Some(Self { count, sum, level, widening: widening * count / (count - 1.0) })
+        let level_variance = blocks.iter().map(|(.., block)| block.level_variance).sum::<f64>() / count;
+        Some(Self { count, sum, level, level_variance, disagreement, widening: count / (count - 1.0) })
+    }
+
+    /// Whether something moves all of them: their mean is off by more than a single one usually is.
+    fn are_shaken(&self) -> bool {
+        (self.level / self.count).powi(2) > self.level_variance
+    }
+
+    /// Widens the scale where they disagree by more than chance.
+    fn widen(&mut self, shaken: bool) {
+        let chance = if shaken { DISAGREEMENT_IF_SHAKEN } else { DISAGREEMENT } / self.count.sqrt();
+        if self.disagreement > 1.0 + chance {
+            self.widening *= self.disagreement;
+        }
     }
 
     fn without(&self, block: &Finished) -> Others {
