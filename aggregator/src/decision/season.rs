@@ -11,10 +11,10 @@
 //!
 //! **Which days.** A reference that follows its camera grows used to every slow fault: with the last 14 days as the reference, a drift
 //! of 0.01 standard deviations a day was never found in 120 days; with days at least 30 back, or frozen, after 35. The days asked here are
-//! the first [`SPAN`] of the last [`OLDEST`] that the camera was watched: in its first two weeks all days since it began to learn, later
+//! the first 14 of the last 28 that the camera was watched: in its first two weeks all days since it began to learn, later
 //! days that lie two weeks back. Beside it stands the baseline itself, which is frozen: both must have been left.
 //!
-//! **Shrinkage.** A slot seen on few days borrows from the same part of the day in the whole week, which counts as [`PRIOR_DAYS`] days;
+//! **Shrinkage.** A slot seen on few days borrows from the same part of the day in the whole week, which counts as three days;
 //! never from another part of the day or another light.
 //!
 //! Nothing of this is kept in memory: the windows are in the store, and are read when something has been discovered, which is rare.
