@@ -74,10 +74,11 @@ impl Grid {
         reason = "counts of a window are small, and shares are kept in single precision"
     )]
     pub fn read(&self, counts: &[u32; BINS], tolerance: u8, zero_apart: bool) -> Option<Reading> {
-        let mut cumulative = [0_u32; BINS];
-        let mut below = 0_u32;
+        // 256 counts of 32 bits cannot overflow 64: a plain addition, for this is what most of a window's time goes to.
+        let mut cumulative = [0_u64; BINS];
+        let mut below = 0_u64;
         for (slot, &count) in cumulative.iter_mut().zip(counts) {
-            below = below.saturating_add(count);
+            below += u64::from(count);
             *slot = below;
         }
         if below == 0 {
