@@ -2,7 +2,7 @@
 //!
 //! A thousand cameras of a hundred sites have learned; further windows of each are handed in, and only [`Core::observe`] is timed: reading
 //! a window against its baseline, peers, bets, discoveries over all cameras, and the state to be kept. Nothing is drifting, which is
-//! the usual case. The line before the last is the statistics alone, for several sites side by side are judged on as many cores.
+//! the usual case. The last line is the statistics alone, without reading windows and keeping states.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,

@@ -107,7 +107,8 @@ impl Default for Places {
     }
 }
 
-/// The light that a window was taken in; `None` where it changed within the window.
+/// The light that a window was taken in; `None` where it changed within the window. Without what came before, so that a window of another day
+/// reads the same whatever surrounds it: one between the borders counts as in colour.
 fn light(window: &CountedWindow) -> Option<View> {
     let Some(chroma) = window.histogram(Feature::ChromaRms) else { return Some(View::default()) };
     let reading = InfraredDetector::default().observe(chroma);

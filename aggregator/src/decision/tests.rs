@@ -670,3 +670,24 @@ fn who_covers_a_camera_every_night_is_told_of_every_night() {
     assert_eq!(days_with_an_alert(&fleet), [1, 2, 3, 4, 5, 6]);
     assert!(fleet.alerts.values().all(|alert| alert.cause == Cause::Covered), "{:?}", fleet.alerts);
 }
+
+#[test]
+fn what_a_whole_site_does_every_evening_is_told_until_it_is_known() {
+    let mut fleet = Fleet::new();
+    let day = 24 * 60;
+    for minute in 12 * 60..8 * day {
+        for camera in 0..6 {
+            fleet.observe(&id(camera), window(minute, lamps(minute)));
+        }
+    }
+    assert!(fleet.alerts.values().all(|alert| alert.scope == Scope::Site), "{:?}", fleet.alerts);
+    let told = days_with_an_alert(&fleet);
+    assert_eq!(told.first(), Some(&0), "nobody could know: {told:?}");
+    assert!(told.iter().all(|&day| day < 4), "known after a few evenings: {told:?}");
+    let reopened_late = fleet
+        .alerts
+        .values()
+        .flat_map(|alert| &alert.history)
+        .filter(|entry| entry.state == AlertState::Alerting && entry.at.0 >= 4 * day * i64::from(MINUTE));
+    assert_eq!(reopened_late.count(), 0);
+}
