@@ -230,7 +230,14 @@ fn has_moved_like(then: &[FeatureComparison], moved: &[FeatureComparison]) -> bo
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use driftglass_protocol::sketch::Histogram;
+    use driftglass_protocol::summary::{Quality, Window};
+    use driftglass_protocol::unit::Fixed;
+
     use super::*;
+    use crate::baseline::Tolerances;
     use crate::baseline::slot::Weekend;
     use crate::baseline::sun::Coordinates;
 
@@ -305,5 +312,48 @@ mod tests {
         for wrong in ["", "Store", "a b", "sto*re", "-*-"] {
             assert_eq!(SitePattern::parse(wrong), None, "{wrong}");
         }
+    }
+
+    /// A minute's window in which as many of 60 frames have colour.
+    fn coloured(start: i64, frames: u32) -> CountedWindow {
+        let axis = Feature::ChromaRms.spec().axis;
+        let mut histogram = Histogram::new();
+        for frame in 0..60 {
+            histogram.add(axis.bin(Fixed::from_int(if frame < frames { 12 } else { 1 })));
+        }
+        CountedWindow {
+            window: Window { start: UnixMillis(start), length: Millis(60_000), merged: 1 },
+            quality: Quality { frames: 60, ..Quality::default() },
+            model: None,
+            histograms: vec![(Feature::ChromaRms, histogram)],
+        }
+    }
+
+    /// A camera that has been under infrared light ever since.
+    struct Infrared;
+
+    impl History for Infrared {
+        type Error = Infallible;
+        fn windows(&self, _: &CameraId, span: Range<UnixMillis>, _: usize) -> Result<Vec<CountedWindow>, Infallible> {
+            Ok(vec![coloured(span.start.0, 0)])
+        }
+    }
+
+    #[test]
+    fn what_was_seen_under_another_light_says_nothing() {
+        let lights = [0, 30, 60].map(|frames| light(&coloured(MONDAY, frames)).map(|view| view.infrared));
+        assert_eq!(lights, [Some(true), None, Some(false)], "grey, both within the window, in colour");
+
+        let learned: Vec<CountedWindow> = (0..60).map(|minute| coloured(MONDAY + minute * 60_000, 60)).collect();
+        let baseline = Baseline::learn(&learned, 30, &Tolerances::CATALOGUE).expect("enough windows");
+        let (id, place) = ("site/device/camera".parse().expect("a camera id"), Place::nowhere());
+        let asked = Asked { id: &id, place: &place, since: UnixMillis(MONDAY), baseline: &baseline };
+        let at = UnixMillis(MONDAY + 9 * HOUR);
+        let seen = |infrared: bool| {
+            let key = place.slot(at, View { infrared, preset: None });
+            let Ok(days) = asked.other_days((key, at), MONDAY..MONDAY + 4 * DAY, &[], &Infrared);
+            days.seen
+        };
+        assert_eq!((seen(true), seen(false)), (4, 0));
     }
 }
