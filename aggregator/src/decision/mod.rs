@@ -6,6 +6,8 @@
 
 mod camera;
 mod core;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod group;
 pub mod season;
 mod site;

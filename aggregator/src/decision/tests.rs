@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::ops::Range;
 
 use driftglass_protocol::feature::Feature;
 use driftglass_protocol::id::{CameraId, Name};
@@ -11,7 +9,8 @@ use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::summary::{Model, Quality, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
-use super::{Change, Core, CountedWindow, Dependence, History, Settings};
+use super::fixture::Stored;
+use super::{Change, Core, CountedWindow, Dependence, Settings};
 use crate::alert::{Alert, AlertState, Cause, Judgement, Scope, Verdict};
 use crate::baseline::Tolerances;
 use crate::evidence::budget::{AlarmBudget, LARGEST_Q};
@@ -28,29 +27,6 @@ struct Fleet {
     states: BTreeMap<CameraId, Vec<u8>>,
     baselines: BTreeMap<CameraId, (u32, Vec<u8>)>,
     alerts: BTreeMap<u64, Alert>,
-}
-
-struct Stored<'a>(&'a RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>);
-
-impl History for Stored<'_> {
-    type Error = Infallible;
-    fn windows(
-        &self,
-        camera: &CameraId,
-        span: Range<UnixMillis>,
-        limit: usize,
-    ) -> Result<Vec<CountedWindow>, Infallible> {
-        let all = self.0.borrow();
-        let mut found: Vec<CountedWindow> = all
-            .get(camera)
-            .into_iter()
-            .flatten()
-            .filter(|window| span.contains(&window.window.start))
-            .cloned()
-            .collect();
-        found.drain(..found.len().saturating_sub(limit));
-        Ok(found)
-    }
 }
 
 fn settings() -> Settings {

@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::ops::Range;
 
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::summary::{Quality, Window};
@@ -14,7 +12,8 @@ use rand_distr::StandardNormal;
 
 use super::*;
 use crate::baseline::Tolerances;
-use crate::decision::{Change, Core, CountedWindow, Dependence, History, Settings, Standing};
+use crate::decision::fixture::Stored;
+use crate::decision::{Change, Core, CountedWindow, Dependence, Settings, Standing};
 use crate::ledger::Decide;
 
 const MINUTE: i64 = 60_000;
@@ -35,29 +34,6 @@ struct World {
     alerts: Vec<CameraId>,
     random: ChaCha8Rng,
     levels: Vec<[f64; FEATURES.len()]>,
-}
-
-struct Stored<'a>(&'a RefCell<BTreeMap<CameraId, Vec<CountedWindow>>>);
-
-impl History for Stored<'_> {
-    type Error = Infallible;
-    fn windows(
-        &self,
-        camera: &CameraId,
-        span: Range<UnixMillis>,
-        limit: usize,
-    ) -> Result<Vec<CountedWindow>, Infallible> {
-        let all = self.0.borrow();
-        let mut found: Vec<CountedWindow> = all
-            .get(camera)
-            .into_iter()
-            .flatten()
-            .filter(|window| span.contains(&window.window.start))
-            .cloned()
-            .collect();
-        found.drain(..found.len().saturating_sub(limit));
-        Ok(found)
-    }
 }
 
 fn id(number: usize) -> CameraId {
