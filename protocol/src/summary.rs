@@ -145,8 +145,7 @@ impl<'a> Summary<'a> {
             previous = Some(feature);
             let histogram = EncodedHistogram::parse(sketch.histogram)
                 .map_err(|error| SummaryError::Histogram { feature, error })?;
-            let values: u64 = histogram.iter().map(|(_, count)| u64::from(count)).sum();
-            let counted = values + u64::from(sketch.absent);
+            let counted = histogram.total() + u64::from(sketch.absent);
             if counted != u64::from(self.quality.frames) {
                 return Err(SummaryError::Count { feature, counted, frames: self.quality.frames });
             }

@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::limit::{BINS, HISTOGRAM_BYTES};
 
+/// From here on a number takes more than a byte.
+const LONG: u8 = 0x80;
+
 /// Counts of one feature over the 256 bins of its axis. 1 KiB, no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
@@ -75,6 +78,15 @@ impl Histogram {
 
     /// Adds all counts of an encoded histogram. Saturates at 2³²−1 a bin, which stays associative and commutative.
     pub fn merge(&mut self, other: EncodedHistogram<'_>) {
+        if let Some(pairs) = other.pairs() {
+            let mut bin = 0_u8;
+            for [gap, count] in pairs {
+                bin = bin.wrapping_add(*gap);
+                let slot = &mut self.counts[usize::from(bin)];
+                *slot = slot.saturating_add(u32::from(*count));
+            }
+            return;
+        }
         for (bin, count) in other.iter() {
             let slot = &mut self.counts[usize::from(bin)];
             *slot = slot.saturating_add(count);
@@ -130,6 +142,9 @@ impl Histogram {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedHistogram<'a> {
     bytes: &'a [u8],
+    total: u64,
+    /// Whether every number is a single byte, as nearly always; they are then read without looking for where each ends.
+    plain: bool,
 }
 
 impl<'a> EncodedHistogram<'a> {
@@ -138,12 +153,39 @@ impl<'a> EncodedHistogram<'a> {
     /// # Errors
     /// One variant of [`HistogramError`] per cause.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HistogramError> {
+        match Self::plain(bytes) {
+            Some(plain) => Ok(plain),
+            None => Self::parse_numbers(bytes),
+        }
+    }
+
+    /// The encoding of a histogram whose numbers are all of one byte; `None` where they are not, or where it is malformed. A pass without
+    /// a branch.
+    fn plain(bytes: &'a [u8]) -> Option<Self> {
+        let (&occupied, rest) = bytes.split_first()?;
+        let (pairs, []) = rest.as_chunks::<2>() else { return None };
+        if usize::from(occupied) != pairs.len() || occupied >= LONG {
+            return None;
+        }
+        let (mut bits, mut zeros, mut last, mut total) = (0_u8, 0_u32, 0_usize, 0_u32);
+        for [gap, count] in pairs {
+            bits |= gap | count;
+            zeros += u32::from(*gap == 0) + u32::from(*count == 0);
+            last += usize::from(*gap);
+            total += u32::from(*count);
+        }
+        // Only the first gap may be 0.
+        let first = u32::from(pairs.first().is_some_and(|[gap, _]| *gap == 0));
+        (bits < LONG && zeros == first && last < BINS).then_some(Self { bytes, total: total.into(), plain: true })
+    }
+
+    fn parse_numbers(bytes: &'a [u8]) -> Result<Self, HistogramError> {
         let mut cursor = Cursor { bytes, at: 0 };
         let occupied = cursor.varint()?;
         if occupied as usize > BINS {
             return Err(HistogramError::Bin { bin: u64::from(occupied) });
         }
-        let mut position = 0_u64;
+        let (mut position, mut total) = (0_u64, 0_u64);
         for index in 0..occupied {
             let at = cursor.at;
             let gap = cursor.varint()?;
@@ -154,15 +196,28 @@ impl<'a> EncodedHistogram<'a> {
             let Ok(bin) = u8::try_from(position) else {
                 return Err(HistogramError::Bin { bin: position });
             };
-            if cursor.varint()? == 0 {
+            let count = cursor.varint()?;
+            if count == 0 {
                 return Err(HistogramError::ZeroCount { bin });
             }
+            total += u64::from(count);
         }
         let extra = bytes.len() - cursor.at;
         if extra > 0 {
             return Err(HistogramError::Trailing { extra });
         }
-        Ok(Self { bytes })
+        Ok(Self { bytes, total, plain: false })
+    }
+
+    /// Number of values counted.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.total
+    }
+
+    /// Gaps and counts, where each is a single byte.
+    fn pairs(self) -> Option<&'a [[u8; 2]]> {
+        self.plain.then(|| self.bytes.get(1..).unwrap_or_default().as_chunks().0)
     }
 
     /// Occupied bins and their counts, ascending.
@@ -212,7 +267,20 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u32, HistogramError> {
+        // Nearly all are of one byte.
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u32::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Result<u32, HistogramError> {
         let start = self.at;
         let mut value = 0_u64;
         for shift in 0..5 {
@@ -280,6 +348,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_histogram_of_single_bytes_is_read_like_any_other(
+            pairs in prop::collection::vec((0_u8..6, 0_u8..0x84), 0..60), occupied in 0_u8..60, agree in any::<bool>(),
+        ) {
+            let occupied = if agree { u8::try_from(pairs.len()).unwrap_or(u8::MAX) } else { occupied };
+            let mut bytes = Vec::from([occupied]);
+            bytes.extend(pairs.iter().flat_map(|(gap, count)| [*gap, *count]));
+            match EncodedHistogram::parse_numbers(&bytes) {
+                Ok(slowly) => {
+                    let parsed = EncodedHistogram::parse(&bytes).expect("just did");
+                    prop_assert_eq!(parsed.plain, bytes.iter().all(|byte| *byte < LONG));
+                    prop_assert_eq!(parsed.total(), slowly.total());
+                    let (mut one, mut other) = (Histogram::new(), Histogram::new());
+                    one.merge(parsed);
+                    other.merge(slowly);
+                    prop_assert_eq!(&one, &other);
+                    prop_assert_eq!(one.total(), parsed.total());
+                }
+                Err(error) => prop_assert_eq!(EncodedHistogram::parse(&bytes), Err(error)),
+            }
+        }
+
         #[test]
         fn merging_in_any_order_gives_identical_bytes(
             windows in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..12),
