@@ -27,7 +27,7 @@ pub use authority::{AuthorityError, rotate};
 pub use backup::{BackupError, Keys, Overwrite, Progress, back_up};
 pub use clock::now;
 pub use credentials::{Credentials, CredentialsError};
-pub use quic::transport;
+pub use quic::{socket, transport};
 pub use restore::{Restored, restore};
 pub use serve::{Addresses, ServeError, run};
 pub use telemetry::{LogFormat, start_logging};

@@ -35,6 +35,8 @@ pub const FRAME_HEADER_BYTES: usize = 4 + 1 + 1 + 4;
 pub const RECORD_OVERHEAD_BYTES: usize = 1024 + FEATURES * 16;
 /// Records sent and not yet acknowledged, at most.
 pub const IN_FLIGHT: usize = 64;
+/// Longest packet over QUIC, where the path takes it: ten of them, as many as are handed to the kernel at once, fit a datagram of IPv4.
+pub const PACKET_BYTES_MAX: u16 = 6_500;
 /// Longest certificate, or request for one, in a message.
 pub const CERTIFICATE_BYTES: usize = 4096;
 /// Authorities a device trusts at once: the one that issues, and the one before it.

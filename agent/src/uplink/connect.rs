@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use driftglass_protocol::identity::ENROLMENT_ALPN;
 use driftglass_protocol::identity::certificate::{self, Validity};
+use driftglass_protocol::limit::PACKET_BYTES_MAX;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
@@ -32,6 +33,9 @@ pub const ALPN: &[u8] = b"driftglass/1";
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Silence after which a connection is given up, in milliseconds.
 const IDLE_MS: u32 = 120_000;
+/// Packets that the aggregator need not acknowledge one by one or two by two (draft-ietf-quic-ack-frequency): a backlog costs both sides
+/// less, and what is counted is acknowledged by the session itself.
+const ACKNOWLEDGE_AFTER: quinn::VarInt = quinn::VarInt::from_u32(10);
 /// An attempt that takes longer has failed.
 const CONNECT: Duration = Duration::from_secs(10);
 /// An attempt over QUIC, where there is TCP to fall back to: three round trips over a satellite, and a packet lost.
@@ -351,6 +355,18 @@ fn protocol(mut tls: ClientConfig, target: &Target, name: &[u8]) -> Result<Proto
     tls.enable_early_data = false;
     tls.resumption = Resumption::disabled();
 
+    let mut quic = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls.clone())?));
+    quic.transport_config(Arc::new(transport(target.segmentation_offload)));
+    Ok(Protocol { quic, tcp: Arc::new(tls) })
+}
+
+/// Limits of a connection over QUIC, in one place.
+#[must_use]
+pub fn transport(segmentation_offload: bool) -> quinn::TransportConfig {
+    let mut acknowledgements = quinn::AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(ACKNOWLEDGE_AFTER);
+    let mut packets = quinn::MtuDiscoveryConfig::default();
+    packets.upper_bound(PACKET_BYTES_MAX);
     let mut transport = quinn::TransportConfig::default();
     transport
         .keep_alive_interval(Some(KEEP_ALIVE))
@@ -358,13 +374,13 @@ fn protocol(mut tls: ClientConfig, target: &Target, name: &[u8]) -> Result<Proto
         .max_concurrent_bidi_streams(quinn::VarInt::from_u32(1))
         .max_concurrent_uni_streams(quinn::VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .enable_segmentation_offload(target.segmentation_offload)
+        .enable_segmentation_offload(segmentation_offload)
         .stream_receive_window(quinn::VarInt::from_u32(128 * 1024))
         .receive_window(quinn::VarInt::from_u32(256 * 1024))
-        .send_window(512 * 1024);
-    let mut quic = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls.clone())?));
-    quic.transport_config(Arc::new(transport));
-    Ok(Protocol { quic, tcp: Arc::new(tls) })
+        .send_window(512 * 1024)
+        .mtu_discovery_config(Some(packets))
+        .ack_frequency_config(Some(acknowledgements));
+    transport
 }
 
 /// QUIC, and TCP where nothing answers and there is such a way.

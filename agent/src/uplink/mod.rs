@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use crate::spool::{ReadError, Reader, Shared};
 use aside::Aside;
 use backoff::Backoff;
-pub use connect::{ALPN, ConnectError, Connector, Credentials, Fallback, Target, connect_to_enrol};
+pub use connect::{ALPN, ConnectError, Connector, Credentials, Fallback, Target, connect_to_enrol, transport};
 pub use exchange::{Ended, Exchange, Received};
 pub use floor::TimeFloor;
 pub use guidance::{Guidance, Report};
