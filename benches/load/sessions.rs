@@ -12,11 +12,11 @@ use driftglass_aggregator::ledger::Outcome;
 use driftglass_aggregator::store::embedded::EmbeddedStore;
 use driftglass_aggregator::writer::{self, Writer};
 use driftglass_benches::material::Camera;
-use driftglass_protocol::id::Name;
+use driftglass_protocol::id::{DeviceId, Name};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use tokio::task::JoinSet;
 
-use super::client::{device, hello};
+use super::client::hello;
 use super::process::{kib_each, memory_of};
 
 /// Unless told otherwise.
@@ -90,6 +90,12 @@ pub(crate) fn run(count: usize) {
     );
 }
 
+/// Ten at a site.
+fn device_of(number: usize) -> DeviceId {
+    let name = |text: String| Name::parse(&text).expect("a name");
+    DeviceId { site: name(format!("site-{}", number / 10)), device: name(format!("gw-{}", number % 10)) }
+}
+
 /// Every session says one thing, so many at once.
 async fn each(writer: &Writer, count: usize, window: Option<(&'static [Vec<Vec<u8>>], usize)>) {
     let mut tasks = JoinSet::new();
@@ -97,7 +103,7 @@ async fn each(writer: &Writer, count: usize, window: Option<(&'static [Vec<Vec<u
         let writer = writer.clone();
         tasks.spawn(async move {
             for number in (lane..count).step_by(AT_ONCE) {
-                let device = device(&format!("gw-{number}"));
+                let device = device_of(number);
                 match window {
                     None => drop(writer.hello(hello(device)).await.expect("greeted")),
                     Some((records, window)) => {

@@ -289,7 +289,9 @@ impl Decide for Core {
 
         let Some(baseline) = &camera.baseline else {
             let changes = learn(self.settings, &mut self.pools, id, camera, window, history)?;
-            site.pace();
+            if camera.baseline.is_some() {
+                site.pace();
+            }
             return Ok(changes);
         };
         let read = Waiting { start, samples: baseline.read(window), repeats: baseline.repeats(window) };
