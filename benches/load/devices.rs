@@ -23,6 +23,10 @@ use super::process::{kib_each, memory_of};
 pub(crate) const DEVICES: usize = 2_000;
 /// Handshakes and sessions at once.
 const AT_ONCE: usize = 128;
+/// How long it tries each time, as agents do.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Connections that the aggregator allows.
+const MOST: usize = 1_000_000;
 /// How often a device tries again.
 const ATTEMPTS: usize = 10;
 /// Devices that connect before anything is measured: what the first ones cost, the process keeps.
@@ -35,7 +39,11 @@ const PER_ENDPOINT: usize = 4_096;
 /// The aggregator that is measured.
 pub(crate) fn serve(folder: &str) {
     start_logging(LogFormat::Text, Some("error"));
-    let text = format!("data_dir = {folder:?}\n[quic]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n");
+    // Here all devices are in one network.
+    let text = format!(
+        "data_dir = {folder:?}\n[quic]\nlisten = \"127.0.0.1:0\"\nmax_connections = {MOST}\nmax_connections_per_network = {MOST}\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n"
+    );
     let config = Config::parse("load", &text, &Overrides::default()).expect("a configuration");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(run(&config)).expect("it runs");
@@ -137,10 +145,11 @@ async fn connect(authority: &Arc<Authority>, address: SocketAddr, numbers: std::
             config.transport_config(transport);
             let mut attempts = 0;
             let (connection, client) = loop {
-                match attempt(&endpoint, config.clone(), address, &name).await {
-                    Ok(device) => break device,
+                let attempt = attempt(&endpoint, config.clone(), address, &name);
+                match tokio::time::timeout(CONNECT, attempt).await {
+                    Ok(Ok(device)) => break device,
                     // The machine is slower than the limits of a handshake; an agent would come again as well.
-                    Err(error) => assert!(attempts < ATTEMPTS, "{name}: {error}"),
+                    failed => assert!(attempts < ATTEMPTS, "{name}: {:?}", failed.map(|attempted| attempted.err())),
                 }
                 attempts += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
