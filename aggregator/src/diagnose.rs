@@ -152,7 +152,11 @@ impl Signature<'_> {
         let passing = lasting <= 0.0 && self.of(F::LastingChange).is_some();
 
         let quiet = |shifts: &[f64]| shifts.iter().all(|shift| shift.abs() < 1.5);
-        if self.shift(F::ChangeFraction) < -0.5 && quiet(&[luma, contrast, detail, tilt, blocks, coarser]) {
+        let colours = [self.shift(F::CbMean), self.shift(F::CrMean)];
+        if self.shift(F::ChangeFraction) < -0.5
+            && quiet(&[luma, contrast, detail, tilt, blocks, coarser])
+            && quiet(&colours)
+        {
             return Cause::Frozen;
         }
         if displaced {
@@ -174,7 +178,9 @@ impl Signature<'_> {
             return Cause::Fogged;
         }
         let hidden = luma < -1.0 || entropy < -2.0 || flat > 3.0;
-        if (contrast_lost && detail_lost) || (view < -3.0 && hidden && !passing) {
+        // Of a camera that sees two things by turns all changes are small beside its spread. A lens out of focus loses detail above all.
+        let all_lost = entropy < -2.0 && detail < -2.0 && 2.0 * hash.min(-view) > -detail && coarser < 1.0 && !passing;
+        if (contrast_lost && detail_lost) || (view < -3.0 && hidden && !passing) || all_lost {
             return Cause::Covered;
         }
         if noise > 2.0 || (detail > 2.0 && tilt > 1.5) {
@@ -240,7 +246,19 @@ mod tests {
     #[test]
     fn each_signature_has_its_name() {
         use Feature as F;
-        let cases: [(Cause, &[(Feature, f64)]); 16] = [
+        let cases: [(Cause, &[(Feature, f64)]); 18] = [
+            (
+                Cause::Covered,
+                &[
+                    (F::LumaStd, -1.2),
+                    (F::LumaEntropy, -3.1),
+                    (F::HighFrequencyEnergy, -2.8),
+                    (F::Blockiness, 2.9),
+                    (F::ReferenceCorrelation, -2.2),
+                    (F::HashDistance, 2.9),
+                ],
+            ),
+            (Cause::ColourCast, &[(F::ChangeFraction, -0.8), (F::CbMean, -2.9), (F::CrMean, -5.5)]),
             (Cause::Frozen, &[(F::ChangeFraction, -3.0)]),
             (Cause::Overexposed, &[(F::LumaMean, 9.0), (F::BrightFraction, 60.0), (F::LumaEntropy, -5.0)]),
             (

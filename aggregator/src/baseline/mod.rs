@@ -14,6 +14,8 @@ mod compare;
 mod effect_tests;
 mod grid;
 pub mod infrared;
+mod novelty;
+mod rarity;
 mod reference;
 mod repeats;
 pub mod slot;

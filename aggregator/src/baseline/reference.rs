@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::grid::{Grid, Reading, Sample, THRESHOLDS};
+use super::novelty::Novelty;
 use super::repeats::Repeats;
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
@@ -174,6 +175,8 @@ pub struct Baseline {
     directions: f32,
     /// How often a picture repeats the one before.
     repeats: Option<Repeats>,
+    /// How often it is like nothing before.
+    novelty: Option<Novelty>,
 }
 
 /// Why there is no baseline.
@@ -227,7 +230,10 @@ impl Baseline {
                 levels.push(level);
             }
         }
+        let tolerated: Vec<(Feature, u8)> =
+            features.iter().filter_map(|normal| Some((normal.feature()?, normal.tolerance))).collect();
         Ok(Self {
+            novelty: Novelty::learn(&windows, &tolerated, memory(&features)),
             windows: u32::try_from(windows.len()).unwrap_or(u32::MAX),
             from: first.window.start,
             to: last.window.end(),
@@ -279,6 +285,12 @@ impl Baseline {
     #[must_use]
     pub fn repeats(&self, window: &CountedWindow) -> Option<f32> {
         self.repeats.as_ref()?.deviate(window)
+    }
+
+    /// Whether it is like nothing seen before, as a standard normal deviate; `None` where that cannot be told.
+    #[must_use]
+    pub fn novelty(&self, window: &CountedWindow) -> Option<f32> {
+        self.novelty.as_ref().map(|novelty| novelty.deviate(window))
     }
 
     /// What is normal for one feature.
@@ -356,6 +368,13 @@ fn cadence(windows: &[&CountedWindow]) -> Millis {
         windows.windows(2).map(|pair| pair[1].window.start.since(pair[0].window.start).max(1)).collect();
     steps.sort_unstable();
     Millis(steps.get(steps.len() / 2).map_or(1, |&step| u32::try_from(step).unwrap_or(u32::MAX)))
+}
+
+/// Windows per independent window: the median over features.
+fn memory(features: &[FeatureBaseline]) -> f64 {
+    let mut windows: Vec<f64> = features.iter().map(|normal| normal.whole_effect / normal.mean_size.max(1.0)).collect();
+    windows.sort_unstable_by(f64::total_cmp);
+    windows.get(windows.len() / 2).copied().unwrap_or(1.0)
 }
 
 fn mean(reading: &Reading) -> f64 {

@@ -8,10 +8,9 @@
 
 use driftglass_protocol::feature::Feature;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 
+use super::rarity::many;
 use crate::decision::CountedWindow;
-use crate::evidence::normal::deviate;
 
 /// Least by which frames are counted fewer: a repeat is likelier after a repeat.
 const LEAST_EFFECT: f64 = 2.0;
@@ -52,19 +51,10 @@ impl Repeats {
 
     /// The standard normal deviate of so many repeats, or more (mid-p); `None` for a window that has nothing to count.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts of frames stay far below 2⁵³, and a share of a count is one"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "counts of frames stay far below 2⁵³")]
     pub fn deviate(&self, window: &CountedWindow) -> Option<f32> {
         let (repeats, all) = count(window)?;
-        let fewer = |count: u64| (count as f64 / self.effect) as u64;
-        let (repeats, all) = (fewer(repeats), fewer(all).max(1));
-        let binomial = Binomial::new(self.share, all).ok()?;
-        let p = binomial.sf(repeats) + 0.5 * binomial.pmf(repeats);
-        Some(deviate(p) as f32)
+        Some(many(repeats as f64 / self.effect, all as f64 / self.effect, self.share))
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Waiting {
     pub(super) samples: Vec<Sample>,
     /// Deviate of its repeated pictures.
     pub(super) repeats: Option<f32>,
+    /// The same of what is like nothing before.
+    pub(super) novelty: Option<f32>,
 }
 
 /// Where a camera stands.

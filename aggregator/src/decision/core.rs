@@ -294,7 +294,12 @@ impl Decide for Core {
             }
             return Ok(changes);
         };
-        let read = Waiting { start, samples: baseline.read(window), repeats: baseline.repeats(window) };
+        let read = Waiting {
+            start,
+            samples: baseline.read(window),
+            repeats: baseline.repeats(window),
+            novelty: baseline.novelty(window),
+        };
         let followed = camera.state.alert.is_some() || !camera.state.shared.is_empty();
         let comparisons = followed.then(|| compare(window, baseline));
         site.wait(id, newest, read);

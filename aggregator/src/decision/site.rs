@@ -194,7 +194,12 @@ impl Site {
             let alerted = camera.state.alert.is_some();
             if let Some(evidence) = camera.state.evidence.as_mut().filter(|evidence| evidence.epoch == turn.epoch) {
                 before.push((evidence.supremum, alerted, changed(evidence)));
-                members.push(Member { evidence, samples: &window.samples, repeats: window.repeats });
+                members.push(Member {
+                    evidence,
+                    samples: &window.samples,
+                    repeats: window.repeats,
+                    novelty: window.novelty,
+                });
             }
         }
         evidence::observe(&mut members, turn.step, present);

@@ -8,7 +8,9 @@
 //! Two kinds of evidence are gathered. **Single features** by the Kolmogorov-Smirnov distance (Kuiper's on a circle) on the
 //! baseline's rank scale; their capital is averaged, which is valid however features depend on each other. **Joint** evidence by
 //! the sum over features of squared mean readings against a chi-square distribution with as many degrees of freedom as the features
-//! have independent directions; it finds faults that move several features a little. The camera's evidence is half of each.
+//! have independent directions; it finds faults that move several features a little. The camera's evidence is half of each, but for a
+//! tenth: that is bet on pictures repeated exactly, and on pictures like nothing before, which no distance on ranks can tell
+//! (`baseline/repeats.rs`, `baseline/novelty.rs`).
 //!
 //! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, and a site-wide cause cannot be told from a camera's.
 //!
@@ -40,7 +42,9 @@ const REACTION: f64 = 0.2;
 const DISAGREEMENT: f64 = 7.0;
 const DISAGREEMENT_IF_SHAKEN: f64 = 3.0;
 /// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
-const REPEATS: f64 = 0.1;
+const REPEATS: f64 = 0.05;
+/// The same on pictures like nothing before.
+const NOVELTY: f64 = 0.05;
 /// Logarithm of the evidence of a run from which on something is the matter now.
 const RUNNING: f32 = 3.0;
 /// Most evidence of a run: so much that one outlasts a lull, where it is to be found when it began, and so little that it is over within
@@ -48,7 +52,7 @@ const RUNNING: f32 = 3.0;
 const OUTLASTS: f64 = 60.0;
 const SOON_OVER: f64 = 8.0;
 /// Share of a camera's evidence that the mean over its features is; see [`CameraEvidence::now`].
-pub const SINGLE_FEATURES: f64 = (1.0 - REPEATS) / 2.0;
+pub const SINGLE_FEATURES: f64 = (1.0 - REPEATS - NOVELTY) / 2.0;
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;
 /// `√(p(1−p))` at each threshold of a grid that cuts into equal shares.
@@ -246,6 +250,9 @@ pub struct CameraEvidence {
     joint: Capital,
     /// Evidence of repeated pictures.
     repeats: Capital,
+    /// Evidence of pictures like nothing before.
+    novelty: Capital,
+    novel_run: Run,
     /// Evidence against its own past: of its picture, and of what its model says.
     past: [Past; 2],
     /// Largest evidence so far, at least 1.
@@ -266,6 +273,8 @@ impl CameraEvidence {
             directions,
             joint: Capital::NONE,
             repeats: Capital::NONE,
+            novelty: Capital::NONE,
+            novel_run: Run::NONE,
             past: [Past::NONE; 2],
             supremum: 1.0,
             forgiven: 0,
@@ -280,17 +289,23 @@ impl CameraEvidence {
         past.map_or(1.0, |past| f64::from(past.supremum))
     }
 
-    /// Evidence up to now: a tenth of it repeated pictures, the rest half joint and half the mean over features.
+    /// Evidence up to now: a tenth of it repeated pictures and pictures like nothing before, the rest half joint and half the mean over
+    /// features.
     #[must_use]
     pub fn now(&self) -> f64 {
-        self.moved() + self.repeated() + unstaked(self.passed, self.horizon)
+        self.moved() + self.repeated() + self.novel() + unstaked(self.passed, self.horizon)
     }
 
     /// Evidence that the picture is another one.
     fn moved(&self) -> f64 {
         let single =
             self.streams.iter().map(|stream| stream.capital.mean()).sum::<f64>() / self.streams.len().max(1) as f64;
-        (1.0 - REPEATS) * f64::midpoint(self.joint.mean(), single)
+        (1.0 - REPEATS - NOVELTY) * f64::midpoint(self.joint.mean(), single)
+    }
+
+    /// Evidence that it is like nothing before.
+    fn novel(&self) -> f64 {
+        NOVELTY * self.novelty.mean()
     }
 
     /// Evidence that it is the same picture again and again.
@@ -308,7 +323,8 @@ impl CameraEvidence {
             stream.run = Run::NONE;
             stream.blocks = [Block::default(); LENGTHS.len()];
         }
-        (self.joint, self.repeats, self.supremum) = (Capital::NONE, Capital::NONE, 1.0);
+        (self.joint, self.repeats, self.novelty) = (Capital::NONE, Capital::NONE, Capital::NONE);
+        (self.novel_run, self.supremum) = (Run::NONE, 1.0);
         self.forgiven = self.forgiven.saturating_add(1);
         self.past.iter_mut().for_each(Past::forgive);
     }
@@ -323,13 +339,13 @@ impl CameraEvidence {
     /// Whether the camera is frozen, rather than changed, as far as the evidence says.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.repeated() > self.moved()
+        self.repeated() > self.moved() + self.novel()
     }
 
     /// Window in which the strongest present run of evidence began.
     #[must_use]
     pub fn onset(&self) -> Option<u32> {
-        let runs = self.streams.iter().map(|stream| stream.run);
+        let runs = self.streams.iter().map(|stream| stream.run).chain([self.novel_run]);
         runs.max_by(|a, b| a.evidence.total_cmp(&b.evidence))?.began()
     }
 
@@ -358,6 +374,8 @@ pub struct Member<'a> {
     pub samples: &'a [Sample],
     /// Standard normal deviate of its repeated pictures, where that can be told.
     pub repeats: Option<f32>,
+    /// The same of pictures like nothing before.
+    pub novelty: Option<f32>,
 }
 
 /// Takes in one window of a site. `window` counts from the beginning of the epoch; `active` is the number of cameras of the site that
@@ -409,10 +427,17 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             }
         }
     }
-    for Member { evidence, repeats, .. } in members {
+    let news = News::of(members);
+    for Member { evidence, repeats, novelty, .. } in members {
         // A window that came before has been bet on.
-        if let Some(z) = repeats.filter(|_| window >= evidence.passed) {
-            evidence.repeats.bet(0, window, blocks(evidence.horizon, LENGTHS[0]), f64::from(z));
+        let comes = window >= evidence.passed;
+        let blocks = blocks(evidence.horizon, LENGTHS[0]);
+        if let Some(z) = repeats.filter(|_| comes) {
+            evidence.repeats.bet(0, window, blocks, f64::from(z));
+        }
+        if let Some(z) = novelty.filter(|_| comes).and_then(|z| news.beside_the_others(z, active)) {
+            evidence.novelty.bet(0, window, blocks, z);
+            evidence.novel_run.follow(z, window, OUTLASTS);
         }
         evidence.passed = evidence.passed.max(window.saturating_add(1));
         evidence.supremum = evidence.supremum.max(evidence.now() * share(evidence.forgiven));
@@ -422,6 +447,35 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             let now = ((past.capital.mean() + unstaked) * share(past.forgiven)) as f32;
             past.supremum = past.supremum.max(now);
         }
+    }
+}
+
+/// How many cameras of a site show what they never showed.
+struct News {
+    cameras: usize,
+    novel: usize,
+}
+
+impl News {
+    fn of(members: &[Member<'_>]) -> Self {
+        let deviates = members.iter().filter_map(|member| member.novelty);
+        deviates.fold(Self { cameras: 0, novel: 0 }, |news, z| Self {
+            cameras: news.cameras + 1,
+            novel: news.novel + usize::from(z > 0.0),
+        })
+    }
+
+    /// A camera's deviate, and no more than what the share of its peers that show something new as well leaves of it: fog and a power cut
+    /// are new to a whole site. `None` where it has peers that cannot be asked.
+    fn beside_the_others(&self, z: f32, active: usize) -> Option<f64> {
+        if active < ENOUGH_PEERS {
+            return Some(z.into());
+        }
+        if self.cameras < ENOUGH_PEERS {
+            return None;
+        }
+        let novel = self.novel - usize::from(z > 0.0);
+        Some(f64::from(z).min(deviate(novel as f64 / (self.cameras - 1) as f64)))
     }
 }
 
@@ -634,7 +688,7 @@ mod tests {
         let mut members: Vec<Member<'_>> = cameras
             .iter_mut()
             .zip(&samples)
-            .map(|(evidence, samples)| Member { evidence, samples, repeats: None })
+            .map(|(evidence, samples)| Member { evidence, samples, repeats: None, novelty: None })
             .collect();
         observe(&mut members, window, active);
     }
@@ -665,6 +719,34 @@ mod tests {
         assert!(all.iter().all(|camera| camera.against_past(Subject::Picture) > 1e6), "but against their past");
         assert!(one[1..].iter().all(|camera| camera.against_past(Subject::Picture) < 2.0));
         assert!((all[0].against_past(Subject::Model) - 1.0).abs() < 1e-6, "there is no model");
+    }
+
+    #[test]
+    fn what_is_new_to_one_camera_is_its_own_and_what_is_new_to_the_whole_site_is_not() {
+        let show = |cameras: &mut [CameraEvidence], novel: &[bool]| {
+            for window in 0..40 {
+                let samples = vec![samples(0.0); cameras.len()];
+                let mut members: Vec<Member<'_>> = cameras
+                    .iter_mut()
+                    .zip(&samples)
+                    .zip(novel)
+                    .map(|((evidence, samples), novel)| {
+                        let novelty = Some(if *novel { 1.4 } else { 0.0 });
+                        Member { evidence, samples, repeats: None, novelty }
+                    })
+                    .collect();
+                let active = members.len();
+                observe(&mut members, window, active);
+            }
+        };
+        let (mut one, mut all, mut alone) = (vec![camera(); 5], vec![camera(); 5], vec![camera(); 1]);
+        show(&mut one, &[true, false, false, false, false]);
+        show(&mut all, &[true; 5]);
+        show(&mut alone, &[true]);
+        assert!(one[0].supremum > 1e4 && one[0].onset() == Some(0), "{} {:?}", one[0].supremum, one[0].onset());
+        assert!(one[1..].iter().all(|camera| camera.supremum < 2.0));
+        assert!(all.iter().all(|camera| camera.supremum < 2.0), "{}", all[0].supremum);
+        assert!(alone[0].supremum > 1e4, "without peers there is nobody to ask");
     }
 
     #[test]

@@ -26,7 +26,7 @@ const DAY: u32 = 24 * 60 * 60_000;
 /// Fewest frames a clip must have for its verdict to count.
 const ENOUGH_FRAMES: usize = 120;
 /// Share of the pairs of camera and fault that must be found, in percent.
-const FOUND: usize = 90;
+const FOUND: usize = 95;
 
 /// What became of one camera with one fault.
 struct Verdict {
