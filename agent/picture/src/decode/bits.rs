@@ -8,8 +8,9 @@ use super::jpeg_error::JpegError;
 /// Reads bits from the top of a 64-bit word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BitReader<'a> {
-    data: &'a [u8],
-    at: usize,
+    /// What has not been read yet, and how long all of it was.
+    rest: &'a [u8],
+    total: usize,
     /// `count` bits from the top are valid; those below are either zero or what the next bytes hold.
     bits: u64,
     count: u32,
@@ -19,8 +20,8 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     /// A reader of the bytes from here on.
-    pub(super) const fn new(data: &'a [u8], at: usize) -> Self {
-        Self { data, at, bits: 0, count: 0, invented: 0 }
+    pub(super) fn new(data: &'a [u8], at: usize) -> Self {
+        Self { rest: data.get(at..).unwrap_or_default(), total: data.len(), bits: 0, count: 0, invented: 0 }
     }
 
     /// Holds at least so many valid bits afterwards, at most 57.
@@ -29,7 +30,7 @@ impl<'a> BitReader<'a> {
         if self.count >= VALID {
             return;
         }
-        if let Some(&chunk) = self.data.get(self.at..self.at + 8).and_then(|bytes| bytes.first_chunk::<8>()) {
+        if let Some(&chunk) = self.rest.first_chunk::<8>() {
             let next = u64::from_be_bytes(chunk);
             // No byte of all ones, hence neither stuffing nor marker (Mycroft's zero-byte test on the complement).
             if (!next).wrapping_sub(0x0101_0101_0101_0101) & next & 0x8080_8080_8080_8080 == 0 {
@@ -37,7 +38,7 @@ impl<'a> BitReader<'a> {
                 let bytes = (63 - (self.count & 63)) / 8;
                 self.bits |= next.wrapping_shr(self.count);
                 self.count += 8 * bytes;
-                self.at += bytes as usize;
+                self.rest = &self.rest[bytes as usize..];
                 return;
             }
         }
@@ -79,23 +80,23 @@ impl<'a> BitReader<'a> {
     #[inline(never)]
     fn refilled_by_bytes(mut self) -> Self {
         while self.count <= 56 {
-            let byte = match (self.data.get(self.at), self.data.get(self.at + 1)) {
-                (Some(0xff), Some(0)) => {
-                    self.at += 2;
+            let byte = match self.rest {
+                [0xff, 0, rest @ ..] => {
+                    self.rest = rest;
                     0xff
                 }
                 // Any number of these may stand before a marker.
-                (Some(0xff), Some(0xff)) => {
-                    self.at += 1;
+                [0xff, 0xff, ..] => {
+                    self.rest = &self.rest[1..];
                     continue;
                 }
-                (Some(0xff), _) | (None, _) => {
+                [0xff, ..] | [] => {
                     self.invented += 8;
                     0
                 }
-                (Some(&byte), _) => {
-                    self.at += 1;
-                    byte
+                [byte, rest @ ..] => {
+                    self.rest = rest;
+                    *byte
                 }
             };
             self.bits |= u64::from(byte) << (56 - self.count);
@@ -109,17 +110,19 @@ impl<'a> BitReader<'a> {
     /// # Errors
     /// [`JpegError::Truncated`] where another marker comes first, or none.
     pub(super) fn restart(&mut self) -> Result<(), JpegError> {
-        let at = next_marker(self.data, self.at).ok_or(JpegError::Truncated)?;
-        if !matches!(self.data.get(at + 1), Some(0xd0..=0xd7)) {
-            return Err(JpegError::Truncated);
+        let at = next_marker(self.rest, 0).ok_or(JpegError::Truncated)?;
+        match self.rest.get(at..) {
+            Some([_, 0xd0..=0xd7, rest @ ..]) => {
+                *self = Self { rest, total: self.total, bits: 0, count: 0, invented: 0 }
+            }
+            _ => return Err(JpegError::Truncated),
         }
-        *self = Self::new(self.data, at + 2);
         Ok(())
     }
 
     /// Where the next byte would be read.
     pub(super) const fn position(&self) -> usize {
-        self.at
+        self.total - self.rest.len()
     }
 }
 

@@ -38,6 +38,9 @@ type GridRow = [i16; SIDE * LANES];
 /// The sums of eight blocks.
 type Grid = [GridRow; SIDE];
 
+/// From a lane's first sum to its last.
+const LANE_REACH: usize = (SIDE * SIDE - 1) * LANES + 1;
+
 const EMPTY: Grid = [[0; SIDE * LANES]; SIDE];
 
 /// One chroma component of a row of units.
@@ -101,11 +104,13 @@ impl Chroma {
     #[inline(always)]
     pub(super) fn store(&mut self, block: usize, lane: usize) -> impl FnMut(usize, i32) {
         let (shares, grid) = (&self.shares, self.grids[block & (UNIT_BLOCKS - 1)].as_flattened_mut());
+        // Every eighth number from here on is this lane's.
         let lane = lane & (LANES - 1);
+        let grid = &mut grid[lane..lane + LANE_REACH];
         move |position, value| {
             let share = shares[position & 63];
             let added = value.wrapping_mul(share.weight).wrapping_add(1 << (WEIGHT_BITS - 1)) >> WEIGHT_BITS;
-            let sum = &mut grid[(usize::from(share.place) | lane) & (SIDE * SIDE * LANES - 1)];
+            let sum = &mut grid[usize::from(share.place) & (LANE_REACH - 1)];
             #[expect(clippy::cast_possible_truncation, reason = "what does not fit is no picture's and may wrap")]
             {
                 *sum = sum.wrapping_add(added as i16);

@@ -250,17 +250,26 @@ impl Extent {
     }
 }
 
+/// Adds up the magnitudes of one lane of coefficients at these zigzag positions. Written out, for the loop over the lanes around it is
+/// what becomes vector instructions; of a loop in here only some kinds of link-time optimisation make as much.
+macro_rules! sum {
+    ($coefficients:ident[$($position:literal)*][$lane:ident]) => {
+        0_i16$(.saturating_add(magnitude($coefficients[const { NATURAL[$position] as usize }][$lane])))*
+    };
+}
+
 /// Sums of coefficients.
 #[inline(never)]
 fn summarise(coefficients: &Blocks, row: &mut LumaRow, group: usize, across: usize, extent: Extent) {
-    let [mut low, mut middle, mut next, mut high] = [ZERO; 4];
-    let mut top = ZERO;
-    add_up(coefficients, 1..6, &mut low);
-    add_up(coefficients, 6..21, &mut middle);
-    add_up(coefficients, 21..28, &mut next);
-    add_up(coefficients, 28..64, &mut top);
+    let [mut low, mut middle, mut high, mut top] = [ZERO; 4];
     for lane in 0..LANES {
-        high[lane] = next[lane].saturating_add(top[lane]);
+        low[lane] = sum!(coefficients[1 2 3 4 5][lane]);
+        middle[lane] = sum!(coefficients[6 7 8 9 10 11 12 13 14 15 16 17 18 19 20][lane]);
+        high[lane] = sum!(coefficients[21 22 23 24 25 26 27][lane]);
+        top[lane] = sum!(
+            coefficients[28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63][lane]
+        );
+        high[lane] = high[lane].saturating_add(top[lane]);
     }
     let start = group * LANES * extent.across + across;
     let blocks = row.blocks.get_mut(start..).unwrap_or_default().iter_mut().step_by(extent.across);
@@ -268,16 +277,5 @@ fn summarise(coefficients: &Blocks, row: &mut LumaRow, group: usize, across: usi
         let at = |lanes: &Lanes| lanes[lane & (LANES - 1)].cast_unsigned();
         let dc = (coefficients[0][lane & (LANES - 1)] + 1024).max(0).cast_unsigned();
         *block = Block { dc, low: at(&low), middle: at(&middle), high: at(&high), top: at(&top) };
-    }
-}
-
-/// Adds the magnitudes of coefficients at these zigzag positions.
-#[inline(always)]
-fn add_up(coefficients: &Blocks, positions: core::ops::Range<usize>, sum: &mut Lanes) {
-    for &place in &NATURAL[positions] {
-        let coefficients = &coefficients[usize::from(place & 63)];
-        for lane in 0..LANES {
-            sum[lane] = sum[lane].saturating_add(magnitude(coefficients[lane]));
-        }
     }
 }
