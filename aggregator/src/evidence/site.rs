@@ -12,7 +12,8 @@
 //! tenth: that is bet on pictures repeated exactly, and on pictures like nothing before, which no distance on ranks can tell
 //! (`baseline/repeats.rs`, `baseline/novelty.rs`).
 //!
-//! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, and a site-wide cause cannot be told from a camera's.
+//! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, beyond wider margins; a site-wide cause cannot be told from a
+//! camera's.
 //!
 //! Beside it every camera gathers evidence against its **own past** alone ([`CameraEvidence::against_past`]): no camera is alerted for
 //! that, but where more than half of a site, of a model's cameras or of the fleet have it, the whole has changed.
@@ -32,6 +33,8 @@ pub const ENOUGH_PEERS: usize = 5;
 const MARGIN: f64 = 0.05;
 /// The same for the mean reading.
 const LEVEL_MARGIN: f64 = 0.004;
+/// How many times wider both are for a camera without peers: weather, which they would take off, must count as equal as well.
+const WIDER_ALONE: f64 = 2.0;
 /// Share of the peers' common movement that a camera may do more or less of.
 const REACTION: f64 = 0.2;
 /// Peers that disagree `1 + c/√n` times more than expected, n of them, disagree by more than chance (the median of n squared deviates strays by
@@ -541,7 +544,8 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
         let stream = &mut evidence.streams[*place];
         let response = f64::from(stream.calibration.response[length]);
         // An arc has two ends, each of which may stray.
-        let margin = if stream.circular { 2.0 * MARGIN } else { MARGIN } * response;
+        let alone = if peers.is_some() { 1.0 } else { WIDER_ALONE };
+        let margin = if stream.circular { 2.0 * MARGIN } else { MARGIN } * response * alone;
 
         let tail = if stream.circular { binned::kuiper_tail } else { binned::kolmogorov_smirnov_tail };
         let own = tail(distance(&block.mean, stream.circular), margin, 1.0 / block.share_variance);
@@ -560,7 +564,7 @@ fn close(members: &mut [Member<'_>], sums: &mut [Squares], ended: &Ended, length
             stream.run.follow(z, window, OUTLASTS);
         }
 
-        let forgiven = LEVEL_MARGIN * response;
+        let forgiven = LEVEL_MARGIN * response * alone;
         let square = |level: f64, forgiven: f64, variance: f64| (level.abs() - forgiven).max(0.0).powi(2) / variance;
         let own = square(block.level, forgiven, block.level_variance);
         let sum = &mut sums[*index];
