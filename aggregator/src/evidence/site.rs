@@ -252,6 +252,33 @@ pub struct CameraEvidence {
     pub supremum: f64,
     /// How often it began anew.
     forgiven: u8,
+    /// What it began with.
+    stake: Stake,
+}
+
+/// What the evidence of an epoch begins with: all of it, 1, or what an earlier beginning in the same epoch has left.
+///
+/// Must hold: the promise. Evidence that an operator ends for the sake of another baseline has had its chance of a false alarm, and what
+/// begins in its place is one more. The two are one game where the second begins with what the first had come to: played on from there,
+/// the capital still expects never to grow, however often and for whatever reason one begins anew. More than 1 is not taken along, so
+/// that nothing is left of what spoke against the camera; after an alert the new beginning is therefore a full one. A camera whose
+/// evidence had sunk begins with as little as it had: whoever begins anew every hour gains nothing by it.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Stake {
+    own: f64,
+    /// Of the evidence against its own past: its picture, what its model says.
+    past: [f64; 2],
+}
+
+impl Stake {
+    /// Nothing was staked before.
+    pub const WHOLE: Self = Self { own: 1.0, past: [1.0; 2] };
+
+    /// Of the evidence against the camera, 0..=1.
+    #[must_use]
+    pub const fn own(&self) -> f64 {
+        self.own
+    }
 }
 
 impl CameraEvidence {
@@ -269,7 +296,26 @@ impl CameraEvidence {
             past: [Past::NONE; 2],
             supremum: 1.0,
             forgiven: 0,
+            stake: Stake::WHOLE,
         }
+    }
+
+    /// The same with what an earlier beginning in this epoch has left.
+    #[must_use]
+    pub fn staking(self, stake: Stake) -> Self {
+        Self { stake, ..self }
+    }
+
+    /// What another beginning in this epoch may begin with.
+    #[must_use]
+    pub fn left(&self) -> Stake {
+        let at_most_whole = |capital: f64| capital.clamp(0.0, 1.0);
+        let unstaked = unstaked(self.passed, self.horizon);
+        let mut past = self.stake.past;
+        for (stake, past) in past.iter_mut().zip(&self.past) {
+            *stake = at_most_whole((past.capital.mean() + unstaked) * share(past.forgiven) * *stake);
+        }
+        Stake { own: at_most_whole(self.now() * share(self.forgiven) * self.stake.own), past }
     }
 
     /// Largest evidence so far that the picture, or what the model says of it, is not as ever; 1 while it is, so that what changes at
@@ -415,11 +461,11 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             evidence.repeats.bet(0, window, blocks(evidence.horizon, LENGTHS[0]), f64::from(z));
         }
         evidence.passed = evidence.passed.max(window.saturating_add(1));
-        evidence.supremum = evidence.supremum.max(evidence.now() * share(evidence.forgiven));
+        evidence.supremum = evidence.supremum.max(evidence.now() * share(evidence.forgiven) * evidence.stake.own);
         let unstaked = unstaked(evidence.passed, evidence.horizon);
-        for past in &mut evidence.past {
+        for (past, stake) in evidence.past.iter_mut().zip(evidence.stake.past) {
             #[expect(clippy::cast_possible_truncation, reason = "the hot state is kept in single precision")]
-            let now = ((past.capital.mean() + unstaked) * share(past.forgiven)) as f32;
+            let now = ((past.capital.mean() + unstaked) * share(past.forgiven) * stake) as f32;
             past.supremum = past.supremum.max(now);
         }
     }
