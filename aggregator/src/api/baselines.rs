@@ -13,7 +13,8 @@ use super::promise::author;
 use super::rest::{Answer, CameraPath, Shared, camera_path, instant};
 use super::types::{BaselineVersion, rfc3339};
 use super::{Api, Problem};
-use crate::decision::{Order, Standing, Wish};
+use crate::decision::{Order, OrderError, Standing, Wish};
+use crate::operators::OperatorError;
 use crate::store::embedded::{BaselineMoveRow, Page};
 
 /// Of what operators did, the newest that are shown.
@@ -121,7 +122,10 @@ pub(super) async fn roll_back(
 async fn order(api: &Api, path: CameraPath, headers: &HeaderMap, wish: Wish, note: String) -> Answer<Baselines> {
     let id = camera_path(path)?;
     let order = Order { wish, author: author(api, headers), note: bounded(note)? };
-    api.operators.order(&id, order).await?;
+    api.operators.order(&id, order).await.map_err(|error| match error {
+        OperatorError::Baseline(OrderError::UnknownCamera) => unknown(&id),
+        error => error.into(),
+    })?;
     read(api, id).await
 }
 
@@ -148,5 +152,9 @@ async fn read(api: &Api, id: CameraId) -> Answer<Baselines> {
             }))
         })
         .await?;
-    found.map(Json).ok_or_else(|| Problem::not_found(format!("no camera {id} is known")))
+    found.map(Json).ok_or_else(|| unknown(&id))
+}
+
+fn unknown(id: &CameraId) -> Problem {
+    Problem::not_found(format!("no camera {id} is known"))
 }

@@ -7,7 +7,6 @@ use super::tests::{Fleet, id, settings, window};
 use super::{Dependence, How, Order, OrderError, Settings, Wish};
 use crate::alert::{AlertState, Scope};
 use crate::baseline::MIN_WINDOWS;
-use crate::ledger::Decide;
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60;
@@ -227,7 +226,9 @@ fn a_camera_that_learns_anew_is_one_of_the_hypotheses_all_the_while() {
     let alone: CameraId = "store-2/gw/entrance".parse().expect("a camera id");
     let raised = |others: usize, accepted: usize| {
         let mut fleet = Fleet::new();
-        (0..60).for_each(|minute| drop(fleet.observe(&alone, window(minute, 0))));
+        for minute in 0..60 {
+            fleet.observe(&alone, window(minute, 0));
+        }
         fleet.run(0..60, others, 0);
         (0..accepted).for_each(|camera| fleet.wish(camera, PROMOTE));
         let found = (60..400).find(|&minute| {

@@ -724,6 +724,71 @@ mod tests {
         assert!(alone.iter().all(|camera| camera.supremum > 1e6));
     }
 
+    /// A standard normal deviate, nearly: twelve uniform numbers of a linear congruential generator (Knuth's MMIX constants).
+    fn deviate(state: &mut u64) -> f32 {
+        let mut uniform = || {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            f32::from(u16::try_from(*state >> 48).expect("16 bits")) / 65_536.0
+        };
+        (0..12).map(|_| uniform()).sum::<f32>() - 6.0
+    }
+
+    /// On how many of 2,000 days on which nothing happens the evidence reaches 20, where it begins anew every 20 windows.
+    fn false_days(stake: impl Fn(&CameraEvidence) -> Stake) -> u32 {
+        let (mut state, mut count) = (11, 0);
+        for _ in 0..2_000 {
+            let (mut evidence, mut reached) = (camera(), false);
+            for window in 0..240_u32 {
+                if window > 0 && window % 20 == 0 {
+                    evidence = camera().staking(stake(&evidence));
+                }
+                for (length, windows) in LENGTHS.iter().enumerate() {
+                    if (window + 1).is_multiple_of(*windows) {
+                        let of = blocks(evidence.horizon, *windows);
+                        let mut bet = |capital: &mut Capital| {
+                            capital.bet(length, window / windows, of, f64::from(deviate(&mut state)));
+                        };
+                        bet(&mut evidence.joint);
+                        bet(&mut evidence.repeats);
+                        evidence.streams.iter_mut().for_each(|stream| bet(&mut stream.capital));
+                    }
+                }
+                evidence.passed = window + 1;
+                reached |= evidence.now() * evidence.stake.own >= 20.0;
+            }
+            count += u32::from(reached);
+        }
+        count
+    }
+
+    #[test]
+    fn beginning_anew_with_what_is_left_adds_no_chances_and_with_a_whole_stake_it_would() {
+        let (left, whole) = (false_days(CameraEvidence::left), false_days(|_| Stake::WHOLE));
+        println!("{left} {whole}");
+        assert!(left <= 100 && whole > 2 * left, "{left} of 2,000 days, and {whole}");
+    }
+
+    #[test]
+    fn what_is_left_is_never_more_than_whole_and_weighs_what_comes_after_it() {
+        let mut risen = vec![camera()];
+        (0..20).for_each(|window| judge(&mut risen, &[0.5], window, 1));
+        let Stake { own, past: [picture, model] } = risen[0].left();
+        assert_eq!([own, picture], [1.0; 2]);
+        assert!(model < 1.0, "of which nothing was said");
+        let mut sunk = vec![camera()];
+        (0..120).for_each(|window| judge(&mut sunk, &[0.0], window, 1));
+        let stake = sunk[0].left();
+        assert!(stake.own < 0.9 && stake.past[0] < 0.9, "{stake:?}");
+        let (mut full, mut less) = (vec![camera()], vec![camera().staking(stake)]);
+        for cameras in [&mut full, &mut less] {
+            (120..160).for_each(|window| judge(cameras, &[0.4], window, 1));
+        }
+        assert!((less[0].supremum / full[0].supremum - stake.own).abs() < 1e-9);
+        let against = |cameras: &[CameraEvidence]| cameras[0].against_past(Subject::Picture);
+        assert!((against(&less) / against(&full) - stake.past[0]).abs() < 1e-6);
+        assert!(less[0].left().own <= 1.0);
+    }
+
     #[test]
     fn a_late_window_never_makes_more_capital_than_there_is() {
         let mut cameras = vec![camera()];
