@@ -22,6 +22,9 @@ const MINUTE: u32 = 60_000;
 const FEATURES: [Feature; 4] =
     [Feature::LumaMean, Feature::LumaStd, Feature::HighFrequencyEnergy, Feature::SpectralTilt];
 
+/// A version of a camera's baseline.
+type Version = (CameraId, u32, Vec<u8>, Origin);
+
 /// A fleet, its core, and everything a store would keep.
 pub(super) struct Fleet {
     pub(super) core: Core,
@@ -30,7 +33,7 @@ pub(super) struct Fleet {
     /// Those in force.
     pub(super) baselines: BTreeMap<CameraId, (u32, Vec<u8>)>,
     /// Every version, in the order they came.
-    pub(super) versions: RefCell<Vec<(CameraId, u32, Vec<u8>, Origin)>>,
+    pub(super) versions: RefCell<Vec<Version>>,
     pub(super) moves: Vec<BaselineMove>,
     pub(super) alerts: BTreeMap<u64, Alert>,
 }
@@ -38,7 +41,7 @@ pub(super) struct Fleet {
 /// What a fleet has kept.
 struct Kept<'a> {
     windows: Stored<'a>,
-    versions: &'a RefCell<Vec<(CameraId, u32, Vec<u8>, Origin)>>,
+    versions: &'a RefCell<Vec<Version>>,
 }
 
 impl History for Kept<'_> {
@@ -52,7 +55,7 @@ impl History for Kept<'_> {
         self.windows.windows(camera, span, limit)
     }
     fn versions(&self, camera: &CameraId) -> Result<Vec<u32>, Infallible> {
-        let of_camera = |(other, version, ..): &(CameraId, u32, Vec<u8>, Origin)| (other == camera).then_some(*version);
+        let of_camera = |(other, version, ..): &Version| (other == camera).then_some(*version);
         Ok(self.versions.borrow().iter().filter_map(of_camera).collect())
     }
     fn baseline(&self, camera: &CameraId, version: u32) -> Result<Option<Vec<u8>>, Infallible> {
