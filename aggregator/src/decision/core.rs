@@ -84,7 +84,7 @@ pub struct Settings {
     pub budget: Option<AlarmBudget>,
     /// Length of an epoch.
     pub epoch: Millis,
-    /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
+    /// How long a camera is watched before it has a baseline; never fewer than [`crate::baseline::MIN_WINDOWS`] windows.
     pub learning: Millis,
     /// Shifts that count as none.
     pub tolerances: Tolerances,
