@@ -490,7 +490,7 @@ async fn baselines_are_frozen_promoted_and_rolled_back_over_http_and_every_refus
     let (status, learning) =
         say(&format!("{door}/promote"), r#"{"since":"2023-11-14T22:20:00Z","note":"turned"}"#).await;
     assert_eq!((status, &learning["in_force"]), (200, &serde_json::Value::Null), "{learning}");
-    // From minute 6 on 34 windows have been seen, of a learning time of a day.
+    // From minute 6 to minute 40, of a learning time of a day.
     assert_eq!(learning["learning"]["windows"], 35, "{learning}");
     assert_eq!(learning["learning"]["remaining_seconds"], 86_400.0 - 35.0 * 60.0);
     assert_eq!(aggregator.json("/api/v1/cameras").await["items"][0]["state"], "learning");
