@@ -131,8 +131,8 @@ pub fn needed(changes: bool, path: &str) -> Need {
     const OPEN: [&str; 6] = ["/healthz", "/readyz", "/login", "/login.js", "/page.css", "/api/v1/session"];
     // Who belongs to the fleet is not everybody's business.
     const ADMIN_READS: [&str; 2] = ["/api/v1/tokens", "/api/v1/identity-events"];
-    const OPERATOR_CHANGES: [&str; 4] =
-        ["/api/v1/alerts", "/api/v1/silences", "/api/v1/labels", "/api/v1/business-metrics"];
+    const OPERATOR_CHANGES: [&str; 5] =
+        ["/api/v1/alerts", "/api/v1/baselines", "/api/v1/silences", "/api/v1/labels", "/api/v1/business-metrics"];
     let within = |areas: &[&str]| {
         areas.iter().any(|area| path.strip_prefix(area).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
@@ -168,6 +168,8 @@ mod tests {
             (false, "/api/v1/devices/a%2Fb/configuration", Viewer),
             (true, "/api/v1/configurations", Admin),
             (true, "/api/v1/alerts/7/ack", Operator),
+            (false, "/api/v1/baselines/a%2Fb%2Fc", Viewer),
+            (true, "/api/v1/baselines/a%2Fb%2Fc/promote", Operator),
             (true, "/api/v1/silences", Operator),
             (true, "/api/v1/labels", Operator),
             (true, "/api/v1/tokens", Admin),

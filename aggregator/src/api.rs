@@ -1,12 +1,14 @@
-//! What people and programs ask over HTTP. Identities and configurations can be changed and alerts judged; the rest is read-only.
+//! What people and programs ask over HTTP. Identities, configurations and baselines can be changed and
+//! alerts judged; the rest is read-only.
 //!
 //! Must hold: every error is `application/problem+json`; every list is paged and bounded; types that leave here are neither wire
 //! nor store types; who asks has been judged by `guard` before any route is reached; a foreign page in somebody's browser can neither
 //! read from here nor change anything (a change needs a JSON body besides, which such a page may not send); nothing is loaded from
 //! elsewhere.
 //!
-//! Deliberately absent for now: acknowledging and silencing alerts, changing baselines, server-sent events, drawing, the OpenAPI document.
+//! Deliberately absent for now: acknowledging and silencing alerts, importing baselines, server-sent events, drawing, the OpenAPI document.
 
+mod baselines;
 mod configuration;
 mod detectability;
 mod drift;
@@ -181,6 +183,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/alerts/{id}", get(rest::alert))
         .route("/api/v1/alerts/{id}/confirm", post(promise::confirm))
         .route("/api/v1/alerts/{id}/dismiss", post(promise::dismiss))
+        .route("/api/v1/baselines/{camera}", get(baselines::show))
+        .route("/api/v1/baselines/{camera}/promote", post(baselines::promote))
+        .route("/api/v1/baselines/{camera}/freeze", post(baselines::freeze))
+        .route("/api/v1/baselines/{camera}/rollback", post(baselines::roll_back))
         .route("/api/v1/promise", get(promise::show))
         .fallback(|uri: Uri| async move {
             Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))

@@ -13,7 +13,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::{Body, Mark, Record, parse_frame};
 
 use crate::alert::{Alert, Judgement};
-use crate::decision::{Change, CountedWindow, History};
+use crate::decision::{Change, CountedWindow, History, Order, OrderError};
 use crate::store::{Batch, StoreError};
 
 /// What the ledger asks of the decision core.
@@ -21,7 +21,7 @@ pub trait Decide {
     /// Why a kept state cannot be taken up again.
     type StateError: Error;
 
-    /// Takes up the state of a camera and its newest baseline, as kept before.
+    /// Takes up the state of a camera and the baseline in force, as kept before.
     ///
     /// # Errors
     /// Where the bytes are not a state of this release; the camera then begins afresh.
@@ -40,6 +40,19 @@ pub trait Decide {
 
     /// Takes an operator's verdict on an alert and says what to keep; nothing where it does not have that alert any more.
     fn judge(&mut self, alert: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change>;
+
+    /// Does what an operator wants of a camera's baseline and says what to keep; or why not, and then nothing has changed. `history`
+    /// holds every window accepted.
+    ///
+    /// # Errors
+    /// Only those of `history`.
+    fn order<H: History>(
+        &mut self,
+        camera: &CameraId,
+        order: &Order,
+        now: UnixMillis,
+        history: &H,
+    ) -> Result<Result<Vec<Change>, OrderError>, H::Error>;
 
     /// Takes in a window and says what to keep. `history` holds the windows accepted before, and not yet this one.
     ///
@@ -128,7 +141,7 @@ pub fn enter<B: Batch, D: Decide>(
             }
             events.extend(changes.into_iter().filter_map(|change| match change {
                 Change::Alert(alert) => Some(Event::Alert(alert)),
-                Change::Camera { .. } | Change::Baseline { .. } => None,
+                Change::Camera { .. } | Change::Baseline { .. } | Change::InForce { .. } | Change::Moved(_) => None,
             }));
         }
         Body::Tombstone(tombstone) => batch.insert_tombstone(device, record.id, *tombstone, now)?,
@@ -164,6 +177,31 @@ pub fn judge_alert<B: Batch, D: Decide>(
         }
     }
     Ok(judged)
+}
+
+/// Does what an operator wants of a camera's baseline; or says why not.
+///
+/// # Errors
+/// As [`enter`].
+pub fn obey<B: Batch, D: Decide>(
+    batch: &mut B,
+    core: &mut D,
+    camera: &CameraId,
+    order: &Order,
+    now: UnixMillis,
+    events: &mut Vec<Event>,
+) -> Result<Result<(), OrderError>, StoreError> {
+    let changes = match core.order(camera, order, now, batch)? {
+        Ok(changes) => changes,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    for change in changes {
+        batch.apply(&change)?;
+        if let Change::Alert(alert) = change {
+            events.push(Event::Alert(alert));
+        }
+    }
+    Ok(Ok(()))
 }
 
 #[cfg(test)]

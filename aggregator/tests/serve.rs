@@ -452,6 +452,93 @@ async fn nobody_changes_identities_by_accident_or_from_a_foreign_page() {
 }
 
 #[tokio::test]
+async fn baselines_are_frozen_promoted_and_rolled_back_over_http_and_every_refusal_has_its_status() {
+    let mut aggregator = Aggregator::start().await;
+    let mut agent = aggregator.connect(DEVICE).await.expect("connects");
+    agent.greet("gw", 1).await;
+    agent.hear(|frame| Welcome::parse(frame).expect("a welcome")).await;
+    let minute = |sequence: u64| UnixMillis(1_700_000_040_000 + i64::try_from(sequence).expect("small") * 60_000);
+    for sequence in 1..=20 {
+        agent.send_window(sequence, minute(sequence), 100).await;
+    }
+    agent.acknowledged(Mark { epoch: 1, sequence: 20 }).await;
+
+    let (json, door) = ("application/json", "/api/v1/baselines/store-1%2Fgw%2Fdoor");
+    let http = aggregator.addresses.http;
+    let say = async |path: &str, body: &str| {
+        let (status, answer) = post(http, path, "localhost", json, body).await;
+        (status, serde_json::from_str::<serde_json::Value>(&answer).expect("JSON"))
+    };
+    let young = aggregator.json(door).await;
+    assert_eq!((&young["in_force"], &young["learning"]["windows"]), (&serde_json::Value::Null, &20.into()), "{young}");
+    let (status, refused) = say(&format!("{door}/freeze"), "{}").await;
+    assert_eq!(status, 409, "{refused}");
+    assert!(
+        refused["detail"].as_str().is_some_and(|detail| detail.contains("30") && detail.contains("20")),
+        "{refused}"
+    );
+    for sequence in 21..=40 {
+        agent.send_window(sequence, minute(sequence), 100).await;
+    }
+    agent.acknowledged(Mark { epoch: 1, sequence: 40 }).await;
+    let (status, frozen) = say(&format!("{door}/freeze"), r#"{"note":"a quiet shop"}"#).await;
+    assert_eq!((status, &frozen["in_force"]), (200, &1.into()), "{frozen}");
+    let version = &frozen["versions"][0];
+    assert_eq!((&version["origin"], &version["author"]), (&"frozen".into(), &"operator".into()), "{version}");
+    assert_eq!((&version["note"], &version["in_force"]), (&"a quiet shop".into(), &true.into()), "{version}");
+
+    let (status, learning) =
+        say(&format!("{door}/promote"), r#"{"since":"2023-11-14T22:20:00Z","note":"turned"}"#).await;
+    assert_eq!((status, &learning["in_force"]), (200, &serde_json::Value::Null), "{learning}");
+    // From minute 6 to minute 40, of a learning time of a day.
+    assert_eq!(learning["learning"]["windows"], 35, "{learning}");
+    assert_eq!(learning["learning"]["remaining_seconds"], 86_400.0 - 35.0 * 60.0);
+    assert_eq!(aggregator.json("/api/v1/cameras").await["items"][0]["state"], "learning");
+    let (status, frozen) = say(&format!("{door}/freeze"), "{}").await;
+    assert_eq!((status, &frozen["in_force"]), (200, &2.into()), "{frozen}");
+    let (status, back) = say(&format!("{door}/rollback"), "{}").await;
+    assert_eq!((status, &back["in_force"], &back["moves"][0]["move"]), (200, &1.into(), &"rollback".into()), "{back}");
+
+    let long = format!(r#"{{"note":"{}"}}"#, "x".repeat(501));
+    for (path, kind, body, expected) in [
+        ("/rollback", json, "{}", 404),
+        ("/rollback", json, r#"{"to":9}"#, 404),
+        ("/rollback", json, r#"{"to":1}"#, 409),
+        ("/rollback", json, r#"{"to":-1}"#, 422),
+        ("/rollback", json, r#"{"version":1}"#, 422),
+        ("/freeze", json, "{}", 409),
+        ("/freeze", json, &long, 400),
+        ("/promote", json, r#"{"since":"yesterday"}"#, 400),
+        ("/promote", json, r#"{"since":5}"#, 422),
+        ("/promote", "text/plain", "{}", 415),
+        ("", json, "{}", 405),
+        ("/import", json, "{}", 404),
+    ] {
+        let (status, answer) = post(http, &format!("{door}{path}"), "localhost", kind, body).await;
+        assert_eq!(status, expected, "{path} {body}: {answer}");
+        assert!(answer.contains("\"detail\""), "{answer}");
+    }
+    for path in ["promote", "freeze", "rollback"] {
+        let (status, _) = say(&format!("/api/v1/baselines/store-1%2Fgw%2Fgate/{path}"), "{}").await;
+        assert_eq!(status, 404, "{path} of a camera that nobody knows");
+    }
+    let (status, _) = post(http, &format!("{door}/promote"), "evil.example", json, "{}").await;
+    assert_eq!(status, 421, "a foreign page");
+
+    let before = aggregator.json(door).await;
+    let (code, log) = aggregator.stop().await;
+    assert_eq!(code, Some(0), "{log}");
+    aggregator.child = start(&config_of(&aggregator.folder));
+    aggregator.addresses = addresses_in(aggregator.folder.path()).await;
+    let after = aggregator.json(door).await;
+    assert_eq!((&after["in_force"], &after), (&1.into(), &before), "nothing that was refused is in it");
+    assert_eq!(
+        (after["versions"].as_array().map(Vec::len), after["moves"].as_array().map(Vec::len)),
+        (Some(2), Some(4))
+    );
+}
+
+#[tokio::test]
 async fn whatever_is_asked_wrongly_is_answered_with_a_problem_and_safe_headers() {
     let aggregator = Aggregator::start().await;
     for (method, path, expected) in [
@@ -470,6 +557,9 @@ async fn whatever_is_asked_wrongly_is_answered_with_a_problem_and_safe_headers()
         ("GET", "/api/v1/alerts?since=yesterday", 400),
         ("GET", "/api/v1/alerts/one", 400),
         ("GET", "/api/v1/alerts/1", 404),
+        ("GET", "/api/v1/baselines/a%2Fb%2Fc", 404),
+        ("GET", "/api/v1/baselines/a", 400),
+        ("GET", "/api/v1/baselines", 404),
         ("POST", "/api/v1/alerts", 405),
         ("DELETE", "/", 405),
     ] {

@@ -4,6 +4,7 @@
 //! says about a running fleet it asks over HTTP; `compare`, `simulate` and `demo` need no server.
 
 mod alert;
+mod baseline;
 mod client;
 mod compare;
 mod configuration;
@@ -55,6 +56,9 @@ enum Command {
     Alert(alert::ShowArguments),
     /// Show what a camera would see within the hour: the smallest shifts it would be alerted for, and the faults it would miss.
     Detectability(detectability::DetectabilityArguments),
+    /// Say what counts as normal for a camera: accept what it shows, end its learning time, go back to an earlier version.
+    #[command(subcommand)]
+    Baseline(baseline::BaselineCommand),
     /// Say that an alert was right.
     Confirm(promise::JudgeArguments),
     /// Say that an alert was false: it is over, and counts in the record of false alerts.
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Alerts(list) => client::alerts(&list),
         Command::Alert(show) => alert::show(&show),
         Command::Detectability(camera) => detectability::show(&camera),
+        Command::Baseline(command) => baseline::baseline(&command),
         Command::Confirm(judge) => promise::confirm(&judge),
         Command::Dismiss(judge) => promise::dismiss(&judge),
         Command::Status(list) => promise::status(&list),

@@ -44,7 +44,7 @@ pub(super) struct Detectability {
 
 /// A camera without a baseline.
 #[derive(Debug, Serialize)]
-struct Learning {
+pub(super) struct Learning {
     /// Since when it has learned.
     since: Option<String>,
     /// Windows with frames since then.
@@ -83,7 +83,7 @@ impl From<Unseen> for UnseenFault {
 impl Learning {
     /// `None` for a camera whose state cannot be read: it begins afresh with its next window.
     #[expect(clippy::cast_precision_loss, reason = "a stretch of time, for display")]
-    fn of(standing: Option<&Standing>, window: Millis, learning: Duration) -> Self {
+    pub(super) fn of(standing: Option<&Standing>, window: Millis, learning: Duration) -> Self {
         let least = u32::try_from(MIN_WINDOWS).unwrap_or(u32::MAX);
         let Some(Standing { learning_since, newest, learning_windows, .. }) = standing else {
             let remaining_seconds = learning.as_secs_f64();

@@ -13,6 +13,7 @@ use super::rest::{Answer, Shared};
 use super::types::{AlertDetail, rfc3339};
 use super::{Api, Problem};
 use crate::alert::{Judgement, Verdict};
+use crate::decision::OrderError;
 use crate::evidence::budget::{self, Feedback};
 use crate::operators::OperatorError;
 use crate::store::embedded::AlertRecord;
@@ -132,6 +133,15 @@ impl From<OperatorError> for Problem {
     fn from(error: OperatorError) -> Self {
         let status = match error {
             OperatorError::Unknown(_) => StatusCode::NOT_FOUND,
+            OperatorError::Baseline(refused) => match refused {
+                OrderError::UnknownCamera | OrderError::UnknownVersion(_) | OrderError::NothingEarlier => {
+                    StatusCode::NOT_FOUND
+                }
+                OrderError::InForce(_)
+                | OrderError::Unreadable(_)
+                | OrderError::NotLearning
+                | OrderError::TooFewWindows { .. } => StatusCode::CONFLICT,
+            },
             OperatorError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
@@ -172,7 +182,7 @@ async fn judge(
 }
 
 /// Name of the token; without tokens nobody has a name.
-fn author(api: &Api, headers: &HeaderMap) -> String {
+pub(super) fn author(api: &Api, headers: &HeaderMap) -> String {
     let bearer = api.gate.as_ref().and_then(|gate| bearer(gate, headers).ok());
     bearer.map_or_else(|| "operator".to_owned(), |bearer| bearer.name.to_string())
 }

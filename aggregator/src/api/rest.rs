@@ -154,13 +154,7 @@ pub(super) async fn camera(State(api): Shared, path: CameraPath) -> Answer<Camer
     Ok(Json(CameraDetail {
         camera: Camera::new(camera, connected),
         slot: slot.map(|slot| slot.to_string()),
-        baselines: versions
-            .into_iter()
-            .map(|baseline| BaselineVersion {
-                version: baseline.version,
-                learned_at: super::types::rfc3339(baseline.learned_at),
-            })
-            .collect(),
+        baselines: versions.into_iter().map(BaselineVersion::from).collect(),
         alerts: open.map(AlertDetail::from).collect(),
         features: CATALOGUE.iter().map(|spec| spec.name).collect(),
     }))
@@ -245,7 +239,7 @@ pub(super) async fn alerts(State(api): Shared, query: Asked<AlertQuery>) -> Answ
     Ok(paging.list(rows, AlertDetail::from))
 }
 
-fn instant(text: &str) -> Result<UnixMillis, Problem> {
+pub(super) fn instant(text: &str) -> Result<UnixMillis, Problem> {
     humantime::parse_rfc3339(text)
         .ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())

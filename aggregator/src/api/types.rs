@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::statistics::Readout;
 use crate::alert::{Alert, AlertState, Cause, Scope, Severity, Verdict};
 use crate::baseline::FeatureComparison;
+use crate::decision::How;
 use crate::store::embedded as store;
 
 /// Last instant that RFC 3339 can express, 9999-12-31T23:59:59.999Z.
@@ -250,7 +251,7 @@ pub struct Camera {
     pub last_window: Option<Window>,
     /// The model watched in it.
     pub model: Option<Model>,
-    /// The newest version of the baseline; null while learning.
+    /// The version of the baseline in force; null while learning.
     pub baseline_version: Option<u32>,
     /// Alerts that are neither pending nor resolved.
     pub open_alerts: u64,
@@ -291,6 +292,21 @@ pub struct BaselineVersion {
     pub version: u32,
     /// Event time at which it was taken.
     pub learned_at: Option<String>,
+    /// Whether the camera is held against it.
+    pub in_force: bool,
+    /// How it came to be: `learned`, `promoted` or `frozen`.
+    pub origin: How,
+    /// `driftglass`, or the operator's name.
+    pub author: String,
+    /// What he said; may be empty.
+    pub note: String,
+}
+
+impl From<store::BaselineVersion> for BaselineVersion {
+    fn from(baseline: store::BaselineVersion) -> Self {
+        let store::BaselineVersion { version, learned_at, in_force, how, author, note } = baseline;
+        Self { version, learned_at: rfc3339(learned_at), in_force, origin: how, author, note }
+    }
 }
 
 /// A camera in full.

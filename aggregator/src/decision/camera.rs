@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::Alert;
 use crate::baseline::{Baseline, FeatureComparison, Sample};
-use crate::evidence::site::CameraEvidence;
+use crate::evidence::site::{CameraEvidence, Stake};
 use crate::evidence::whitening::Calibration;
 
 /// What of an alert decides whether it is over.
@@ -69,15 +69,33 @@ pub(super) struct Waiting {
     pub(super) novelty: Option<f32>,
 }
 
+/// What the evidence that an operator ended has left.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Left {
+    pub(super) epoch: i64,
+    pub(super) stake: Stake,
+}
+
+/// An operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Said {
+    pub(super) author: String,
+    pub(super) note: String,
+}
+
 /// Where a camera stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct CameraState {
-    /// Start of the first window that may go into the baseline.
+    /// Start of the first window that may go into the baseline; days before it are not asked.
     pub(super) learning_since: UnixMillis,
-    /// Windows with frames seen since.
+    /// Windows with frames seen since, while learning.
     pub(super) learning_windows: u32,
-    /// Version of the baseline in force; 0 while learning.
+    /// Version of the baseline in force; while learning that of the one in force before, 0 where there was none.
     pub(super) baseline_version: u32,
+    /// Who had it learn anew, while it does.
+    pub(super) accepted: Option<Said>,
+    /// Taken up by the next evidence of the same epoch.
+    pub(super) left: Option<Left>,
     /// Start of the newest window seen.
     pub(super) newest: UnixMillis,
     /// How many windows the site had sent when this camera sent its newest.
@@ -136,6 +154,8 @@ impl Camera {
                 learning_since: since,
                 learning_windows: 0,
                 baseline_version: 0,
+                accepted: None,
+                left: None,
                 newest: since,
                 heard: 0,
                 waiting: Vec::new(),

@@ -21,13 +21,14 @@ use thiserror::Error;
 
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::group::SHARES;
+use super::learning::{Order, OrderError, learn, pool};
 use super::season::{Asked, Places};
 use super::site::{Pools, Site};
 use super::target::{Judged, Target};
 use super::{Change, CountedWindow, History};
 use crate::alert::severity::{Persistence, leaves_nothing, severity};
 use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Severity, Verdict};
-use crate::baseline::{Baseline, BaselineError, FeatureComparison, MIN_WINDOWS, Tolerances, compare};
+use crate::baseline::{Baseline, BaselineError, FeatureComparison, Tolerances, compare};
 use crate::diagnose;
 use crate::evidence::budget::AlarmBudget;
 use crate::evidence::calibrator::square_root_adjuster;
@@ -37,11 +38,9 @@ use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
 use crate::stats::error::StatisticsError;
 
-/// Most windows a baseline is taken from: a day of minutes.
-const LEARNING_WINDOWS_MAX: usize = 1_500;
 /// Most windows since the change that are pooled to name the fault.
 const DIAGNOSIS_WINDOWS_MAX: usize = 32;
-const FOR_EVER: UnixMillis = UnixMillis(i64::MAX);
+pub(super) const FOR_EVER: UnixMillis = UnixMillis(i64::MAX);
 /// Room made for the state of a camera before it is encoded: that of two dozen features.
 const STATE_BYTES: usize = 12 << 10;
 /// Windows in a row as before until an alert is resolved, or changed until a resolved one is open again.
@@ -85,7 +84,7 @@ pub struct Settings {
     pub budget: Option<AlarmBudget>,
     /// Length of an epoch.
     pub epoch: Millis,
-    /// How long a camera is watched before it has a baseline; never fewer than [`MIN_WINDOWS`] windows.
+    /// How long a camera is watched before it has a baseline; never fewer than [`crate::baseline::MIN_WINDOWS`] windows.
     pub learning: Millis,
     /// Shifts that count as none.
     pub tolerances: Tolerances,
@@ -198,6 +197,29 @@ impl Core {
         self.alerts.get(&id)
     }
 
+    /// Alerts of this camera alone that are not over.
+    pub(super) fn open_alerts_of(&self, id: &CameraId) -> Vec<u64> {
+        let open =
+            |alert: &&Alert| alert.scope == Scope::Camera && alert.camera == *id && alert.state != AlertState::Resolved;
+        self.alerts.values().filter(open).map(|alert| alert.id).collect()
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is known of the features' memory and of a site's pace, as after a restart: a baseline has gone.
+    pub(super) fn take_stock(&mut self, site: &Name) {
+        let mut pools = Pools::new();
+        for baseline in self.all_cameras().filter_map(|(_, camera)| camera.baseline.as_ref()) {
+            pool(&mut pools, baseline);
+        }
+        self.pools = pools;
+        if let Some(site) = self.sites.get_mut(site) {
+            site.pace();
+        }
+    }
+
     /// Keeps an alert that was just raised.
     pub(super) fn open(&mut self, alert: Alert) -> Change {
         self.next_alert_id = self.next_alert_id.max(alert.id.saturating_add(1));
@@ -235,8 +257,9 @@ impl Decide for Core {
         if let Some(baseline) = &baseline {
             pool(&mut self.pools, baseline);
         }
-        if let Some(evidence) = &state.evidence {
-            self.note_judged(&camera.device.site, evidence.epoch);
+        let judged = state.evidence.as_ref().map(|evidence| evidence.epoch);
+        if let Some(epoch) = judged.or(state.left.map(|left| left.epoch)) {
+            self.note_judged(&camera.device.site, epoch);
         }
         let site = self.sites.entry(camera.device.site.clone()).or_insert_with(|| Site::new(self.settings.epoch));
         site.restore(camera, Camera { state, baseline });
@@ -271,6 +294,16 @@ impl Decide for Core {
         changes
     }
 
+    fn order<H: History>(
+        &mut self,
+        camera: &CameraId,
+        order: &Order,
+        now: UnixMillis,
+        history: &H,
+    ) -> Result<Result<Vec<Change>, OrderError>, H::Error> {
+        self.obey(camera, order, now, history)
+    }
+
     fn observe<H: History>(
         &mut self,
         id: &CameraId,
@@ -282,15 +315,18 @@ impl Decide for Core {
         let (camera, known) = site.enter(id, start);
         // A window that is not newer than its camera's newest is too late to be evidence; it is counted and changes nothing here.
         if window.quality.frames == 0 || (known && start <= camera.state.newest) {
-            return Ok(if known { Vec::new() } else { kept(id, camera).into_iter().collect() });
+            return Ok(if known { Vec::new() } else { unlearned(id).chain(kept(id, camera)).collect() });
         }
         let newest = std::mem::replace(&mut camera.state.newest, start);
         camera.state.model.clone_from(&window.model);
 
         let Some(baseline) = &camera.baseline else {
-            let changes = learn(self.settings, &mut self.pools, id, camera, window, history)?;
+            let mut changes = learn(self.settings, &mut self.pools, id, camera, window, history)?;
             if camera.baseline.is_some() {
                 site.pace();
+            }
+            if !known {
+                changes.splice(0..0, unlearned(id));
             }
             return Ok(changes);
         };
@@ -586,16 +622,6 @@ impl Core {
     }
 }
 
-/// Adds a baseline to what is known of the features' memory.
-fn pool(pools: &mut Pools, baseline: &Baseline) {
-    for normal in baseline.features() {
-        if let Some(feature) = normal.feature() {
-            let (shares, levels) = normal.variograms();
-            pools.entry(feature.number()).or_default().add(shares, levels);
-        }
-    }
-}
-
 /// Says of every feature that moved how large the difference is.
 fn measure(moved: &mut [MovedFeature], window: &CountedWindow, baseline: &Baseline) {
     for moved in moved {
@@ -606,42 +632,13 @@ fn measure(moved: &mut [MovedFeature], window: &CountedWindow, baseline: &Baseli
     }
 }
 
-/// Counts a window towards the baseline and takes the baseline when there are enough.
-fn learn<H: History>(
-    settings: Settings,
-    pools: &mut Pools,
-    id: &CameraId,
-    camera: &mut Camera,
-    window: &CountedWindow,
-    history: &H,
-) -> Result<Vec<Change>, H::Error> {
-    let state = &mut camera.state;
-    state.learning_windows = state.learning_windows.saturating_add(1);
-    let mut changes = Vec::new();
-    let long_enough = window.window.end().since(state.learning_since) >= u64::from(settings.learning.0);
-    if long_enough && state.learning_windows as usize >= MIN_WINDOWS {
-        let mut windows = history.windows(id, state.learning_since..FOR_EVER, LEARNING_WINDOWS_MAX)?;
-        windows.push(window.clone());
-        if let Ok(baseline) = Baseline::learn(&windows, MIN_WINDOWS, &settings.tolerances)
-            && let Ok(bytes) = baseline.to_bytes()
-        {
-            state.baseline_version += 1;
-            changes.push(Change::Baseline {
-                camera: id.clone(),
-                version: state.baseline_version,
-                learned_at: window.window.end(),
-                baseline: bytes,
-            });
-            pool(pools, &baseline);
-            camera.baseline = Some(baseline);
-        }
-    }
-    changes.extend(kept(id, camera));
-    Ok(changes)
+/// That a camera which nobody knew has no baseline in force: it may be one whose state could not be taken up again.
+fn unlearned(id: &CameraId) -> impl Iterator<Item = Change> {
+    std::iter::once(Change::InForce { camera: id.clone(), version: None })
 }
 
 /// The state of a camera, to be kept. One that cannot be encoded, for want of memory, leaves the one kept before.
-fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
+pub(super) fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
     let state = postcard::to_extend(&camera.state, Vec::with_capacity(STATE_BYTES)).ok()?;
     Some(Change::Camera { camera: id.clone(), state })
 }

@@ -9,6 +9,9 @@ mod core;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
+mod learning;
+#[cfg(test)]
+mod learning_tests;
 pub mod season;
 mod site;
 mod target;
@@ -18,6 +21,7 @@ mod tests;
 pub use self::camera::Standing;
 pub use self::core::{Core, Dependence, Settings, StateError};
 pub(crate) use self::group::SHARES;
+pub use self::learning::{BaselineMove, How, Order, OrderError, Origin, Wish};
 pub use self::target::Target;
 
 use std::ops::Range;
@@ -96,7 +100,7 @@ impl From<&Summary<'_>> for CountedWindow {
     }
 }
 
-/// Earlier windows of a camera, from the store; without the one being observed.
+/// Earlier windows of a camera, from the store, without the one being observed; and its earlier baselines, where they are kept too.
 pub trait History {
     /// Why they could not be read.
     type Error;
@@ -111,6 +115,24 @@ pub trait History {
         span: Range<UnixMillis>,
         limit: usize,
     ) -> Result<Vec<CountedWindow>, Self::Error>;
+
+    /// Versions of a camera's baseline that are kept, ascending; none where only windows are.
+    ///
+    /// # Errors
+    /// Whatever the store reports.
+    fn versions(&self, camera: &CameraId) -> Result<Vec<u32>, Self::Error> {
+        let _ = camera;
+        Ok(Vec::new())
+    }
+
+    /// A version of a camera's baseline, as it was kept; `None` where it is not.
+    ///
+    /// # Errors
+    /// Whatever the store reports.
+    fn baseline(&self, camera: &CameraId, version: u32) -> Result<Option<Vec<u8>>, Self::Error> {
+        let _ = (camera, version);
+        Ok(None)
+    }
 }
 
 /// Something to keep, in the transaction of the window that caused it.
@@ -123,7 +145,7 @@ pub enum Change {
         /// Its state, opaque to the store.
         state: Vec<u8>,
     },
-    /// A new version of a camera's baseline.
+    /// A new version of a camera's baseline, in force from now on.
     Baseline {
         /// The camera.
         camera: CameraId,
@@ -133,7 +155,18 @@ pub enum Change {
         learned_at: UnixMillis,
         /// The baseline, opaque to the store.
         baseline: Vec<u8>,
+        /// How it came to be.
+        origin: Origin,
     },
+    /// Another version of a camera's baseline is in force.
+    InForce {
+        /// The camera.
+        camera: CameraId,
+        /// The version; `None` while it learns.
+        version: Option<u32>,
+    },
+    /// What an operator did to a baseline.
+    Moved(Box<BaselineMove>),
     /// An alert, new or changed; replaces the one kept under its id.
     Alert(Box<Alert>),
 }

@@ -20,7 +20,7 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::camera::{Camera, Waiting};
 use crate::baseline::FeatureBaseline;
-use crate::evidence::site::{self as evidence, CameraEvidence, Member, Stream};
+use crate::evidence::site::{self as evidence, CameraEvidence, Member, Stake, Stream};
 use crate::evidence::whitening::{Calibration, Pool};
 
 /// Turns by which the cameras of a site that have sent a window may be ahead before the others are no longer waited for.
@@ -94,7 +94,7 @@ impl Site {
         self.pace();
     }
 
-    /// Sets the step of the time grid anew, after a baseline was taken.
+    /// Sets the step of the time grid anew, after a baseline came or went.
     pub(super) fn pace(&mut self) {
         let mut cadences: Vec<Millis> = self.watched().map(|(_, camera)| camera.cadence()).collect();
         cadences.sort_unstable();
@@ -247,7 +247,8 @@ fn renew(camera: &mut Camera, epoch: i64, horizon: u32, pools: &Pools) {
     }
     let before = state.evidence.take();
     let streams = baseline.features().iter().filter_map(|normal| stream(normal, pools, before.as_ref())).collect();
-    state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()));
+    let stake = state.left.take().filter(|left| left.epoch >= epoch).map_or(Stake::WHOLE, |left| left.stake);
+    state.evidence = Some(CameraEvidence::new(epoch, horizon, streams, baseline.directions()).staking(stake));
     // A resolved alert belongs to the epoch it was discovered in; from now on a new discovery is needed.
     state.alert.take_if(|alert| alert.resolved);
     state.shared.retain(|alert| !alert.resolved);

@@ -101,6 +101,7 @@ impl World {
                     Change::Camera { camera, state } => drop(self.states.insert(camera, state)),
                     Change::Baseline { camera, baseline, .. } => drop(self.baselines.insert(camera, baseline)),
                     Change::Alert(alert) => self.alerts.push(alert.camera),
+                    Change::InForce { .. } | Change::Moved(_) => {}
                 }
             }
         }

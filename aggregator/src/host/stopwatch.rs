@@ -7,7 +7,7 @@ use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::UnixMillis;
 
 use crate::alert::{Alert, Judgement};
-use crate::decision::{Change, Core, CountedWindow, History, StateError};
+use crate::decision::{Change, Core, CountedWindow, History, Order, OrderError, StateError};
 use crate::ledger::Decide;
 use crate::metrics::Metrics;
 
@@ -41,6 +41,16 @@ impl Decide for TimedCore {
 
     fn judge(&mut self, alert: u64, judgement: &Judgement, now: UnixMillis) -> Vec<Change> {
         Decide::judge(&mut self.core, alert, judgement, now)
+    }
+
+    fn order<H: History>(
+        &mut self,
+        camera: &CameraId,
+        order: &Order,
+        now: UnixMillis,
+        history: &H,
+    ) -> Result<Result<Vec<Change>, OrderError>, H::Error> {
+        Decide::order(&mut self.core, camera, order, now, history)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a duration for the metrics, which no decision sees")]

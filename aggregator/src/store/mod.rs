@@ -140,13 +140,13 @@ impl Standing {
 /// One thing kept from before, handed out by [`Store::restore`].
 #[derive(Debug)]
 pub enum Saved {
-    /// A camera's state and its newest baseline.
+    /// A camera's state and the baseline in force.
     Camera {
         /// The camera.
         camera: CameraId,
         /// Its state, as the core left it.
         state: Vec<u8>,
-        /// Version and bytes of its newest baseline.
+        /// Version and bytes of the baseline in force; none while it learns.
         baseline: Option<(u32, Vec<u8>)>,
     },
     /// An alert that is not resolved.

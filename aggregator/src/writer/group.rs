@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 
-use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::id::{CameraId, DeviceId};
 use driftglass_protocol::session::Hello;
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::Mark;
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Settings;
 use crate::alert::{Alert, Judgement};
+use crate::decision::{Order, OrderError};
 use crate::ledger::Outcome;
 use crate::store::{Greeting, Registry, StoreError};
 
@@ -108,6 +109,8 @@ pub(super) enum Command {
     Forget { before: UnixMillis, answer: Reply<Option<u64>> },
     /// Take an operator's verdict on an alert; the inner `None` says that there is no such alert.
     Judge { alert: u64, judgement: Judgement, answer: Reply<Option<Option<Box<Alert>>>> },
+    /// Do what an operator wants of a camera's baseline.
+    Order { camera: Box<CameraId>, order: Box<Order>, answer: Reply<Option<Result<(), OrderError>>> },
     /// Look up or change identities.
     Identity { task: Box<dyn Task> },
 }
@@ -121,6 +124,7 @@ impl Command {
             Self::Hello { answer, .. } => answer.send(),
             Self::Forget { answer, .. } => answer.send(),
             Self::Judge { answer, .. } => answer.send(),
+            Self::Order { answer, .. } => answer.send(),
             Self::Identity { task } => task.answer(),
         }
     }

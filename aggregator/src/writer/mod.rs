@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use driftglass_protocol::id::DeviceId;
+use driftglass_protocol::id::{CameraId, DeviceId};
 use driftglass_protocol::session::Hello;
 use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::Mark;
@@ -31,6 +31,7 @@ use self::thread::WriterThread;
 #[cfg(test)]
 pub(crate) use self::thread::restore;
 use crate::alert::{Alert, Judgement};
+use crate::decision::{Order, OrderError};
 use crate::ledger::{Decide, Event, Outcome};
 use crate::store::{Greeting, Registry, Store, StoreError};
 
@@ -223,6 +224,17 @@ impl Writer {
     pub async fn judge(&self, alert: u64, judgement: Judgement) -> Result<Option<Alert>, WriterError> {
         let judged = self.ask(|answer| Command::Judge { alert, judgement, answer: Reply::new(answer) }).await?;
         Ok(judged.ok_or(WriterError::Unavailable)?.map(|alert| *alert))
+    }
+
+    /// Does what an operator wants of a camera's baseline; the inner error says why not, and then nothing has happened either.
+    ///
+    /// # Errors
+    /// [`WriterError`], one variant per cause; then nothing has happened.
+    pub async fn order(&self, camera: &CameraId, order: Order) -> Result<Result<(), OrderError>, WriterError> {
+        let (camera, order) = (Box::new(camera.clone()), Box::new(order));
+        self.ask(|answer| Command::Order { camera, order, answer: Reply::new(answer) })
+            .await?
+            .ok_or(WriterError::Unavailable)
     }
 
     /// Looks up or changes identities within a transaction; the answer leaves after its commit. `work` is given the aggregator's

@@ -9,6 +9,7 @@ use driftglass_protocol::unit::UnixMillis;
 use driftglass_protocol::wire::Mark;
 
 use super::*;
+use crate::decision::Wish;
 use crate::store::Standing;
 use crate::store::embedded::fixture::{Counting, Fault, Faulty, NOW, camera, device, frame, hello, id};
 use crate::store::embedded::{EmbeddedStore, Reader};
@@ -213,6 +214,30 @@ async fn old_windows_are_forgotten_on_request() {
     assert_eq!(stand.writer.forget_before(UnixMillis(4 * 60_000)).await, Ok(3));
     let left = stand.reader.windows(&camera(&gateway, "door"), UnixMillis(0), 10).expect("reads");
     assert_eq!(left.len(), 2);
+}
+
+#[tokio::test]
+async fn an_order_is_durable_when_it_is_answered_and_one_that_is_refused_says_why() {
+    let folder = tempfile::tempdir().expect("folder");
+    // What is asked at the same time shares a commit.
+    let settings = Settings { group_wait: Duration::from_secs(2), ..Settings::default() };
+    let stand = start(&folder, settings);
+    let gateway = device("gw");
+    for sequence in 1..=3 {
+        submit(&stand.writer, &gateway, sequence).await;
+    }
+    let door = camera(&gateway, "door");
+    let order = |to| Order { wish: Wish::Rollback { to: Some(to) }, author: "jo".into(), note: String::new() };
+    let in_force = || stand.reader.camera(&door).expect("reads").expect("known").baseline_version;
+    assert_eq!(stand.writer.order(&door, order(7)).await, Ok(Err(OrderError::UnknownVersion(7))));
+    assert_eq!(in_force(), Some(3));
+    assert_eq!(stand.writer.order(&door, order(2)).await, Ok(Ok(())));
+    assert_eq!(in_force(), Some(2));
+
+    stand.fault.set(Fault::COMMIT);
+    let refused = tokio::join!(stand.writer.order(&door, order(1)), submit(&stand.writer, &gateway, 4));
+    assert_eq!(refused.0, Err(WriterError::Unavailable), "it shared a commit that failed");
+    assert_eq!(in_force(), Some(2), "all of it, or nothing");
 }
 
 #[tokio::test]

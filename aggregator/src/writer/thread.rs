@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::group::{Command, Queued, gather};
 use super::{Progress, Settings};
-use crate::ledger::{Decide, Event, Outcome, enter, judge_alert};
+use crate::ledger::{Decide, Event, Outcome, enter, judge_alert, obey};
 use crate::store::{Batch, Registry, Saved, Store, StoreError};
 
 /// Windows and tombstones forgotten in one step.
@@ -68,6 +68,9 @@ where
                     let judged = judge_alert(&mut batch, core, *alert, judgement, now, &mut done.events)?;
                     answer.set(Some(judged.map(Box::new)));
                 }
+                Command::Order { camera, order, answer } => {
+                    answer.set(Some(obey(&mut batch, core, camera, order, now, &mut done.events)?));
+                }
                 Command::Identity { task } => task.run(&mut batch, now)?,
             }
         }
@@ -119,6 +122,7 @@ where
                 Command::Hello { answer, .. } => answer.send_instead(None),
                 Command::Forget { answer, .. } => answer.send_instead(None),
                 Command::Judge { answer, .. } => answer.send_instead(None),
+                Command::Order { answer, .. } => answer.send_instead(None),
                 Command::Identity { task } => task.fail(),
             }
         }

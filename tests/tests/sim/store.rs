@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use driftglass_aggregator::alert::{Alert, Judgement};
-use driftglass_aggregator::decision::{Change, CountedWindow, History};
+use driftglass_aggregator::decision::{Change, CountedWindow, History, Order, OrderError};
 use driftglass_aggregator::ledger::Decide;
 use driftglass_aggregator::store::{Batch, Greeted, Greeting, Saved, Standing, Store, StoreError};
 use driftglass_protocol::feature::Feature;
@@ -216,6 +216,16 @@ impl Decide for Indifferent {
 
     fn judge(&mut self, _: u64, _: &Judgement, _: UnixMillis) -> Vec<Change> {
         Vec::new()
+    }
+
+    fn order<H: History>(
+        &mut self,
+        _: &CameraId,
+        _: &Order,
+        _: UnixMillis,
+        _: &H,
+    ) -> Result<Result<Vec<Change>, OrderError>, H::Error> {
+        Ok(Err(OrderError::UnknownCamera))
     }
 
     fn observe<H: History>(&mut self, _: &CameraId, _: &CountedWindow, _: &H) -> Result<Vec<Change>, H::Error> {

@@ -177,6 +177,10 @@ fn each_role_may_do_what_it_should_and_everybody_else_is_refused_and_counted() {
     assert!(judged.status.code() == Some(1) && said(&judged).contains("role"), "{}", said(&judged));
     let judged = guarded.operate(&["dismiss", "1"], &operator);
     assert!(judged.status.code() == Some(1) && said(&judged).contains("no alert 1 is known"), "{}", said(&judged));
+    let promoted = guarded.operate(&["baseline", "promote", "store-1/gw/door"], &viewer);
+    assert!(promoted.status.code() == Some(1) && said(&promoted).contains("role"), "{}", said(&promoted));
+    let promoted = guarded.operate(&["baseline", "promote", "store-1/gw/door"], &operator);
+    assert!(said(&promoted).contains("no camera store-1/gw/door is known"), "{}", said(&promoted));
     let untrusted = run("driftglass", &["cameras", "--server", &guarded.url("")]);
     assert!(!untrusted.status.success(), "its certificate comes from nobody this system trusts");
 

@@ -4,6 +4,8 @@
 //! test has a folder and ports of its own, waits for what it expects instead of for a while, and takes every process it started with
 //! it, however it ends.
 #[cfg(test)]
+mod baselines;
+#[cfg(test)]
 mod comparison;
 #[cfg(test)]
 mod configuration;

@@ -1,4 +1,4 @@
-// One camera: how long it learns, what it would see and what not. Every value is set as text, never as markup.
+// One camera: how long it learns, versions of what is normal, what it would see and what not. Every value is set as text, never as markup.
 const figure = (number) => number.toLocaleString(undefined, { maximumSignificantDigits: 3 });
 
 function duration(seconds) {
@@ -42,18 +42,67 @@ function show(found) {
   }));
 }
 
-async function load() {
-  const status = document.getElementById("status");
-  const id = new URLSearchParams(location.search).get("id") ?? "";
-  document.getElementById("name").textContent = id;
-  const response = await fetch(`/api/v1/cameras/${encodeURIComponent(id)}/detectability`);
+const id = new URLSearchParams(location.search).get("id") ?? "";
+const baselines = `/api/v1/baselines/${encodeURIComponent(id)}`;
+
+// Whoever may not do this is told so by the answer.
+async function change(move, body) {
+  const response = await fetch(`${baselines}/${move}`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (response.ok) return refresh();
+  const problem = await response.json().catch(() => ({ detail: response.status }));
+  document.getElementById("status").textContent = problem.detail;
+}
+
+function versionRow(version) {
+  const row = document.createElement("tr");
+  const learned = version.learned_at ? new Date(version.learned_at).toLocaleString() : "–";
+  const force = element("td", version.in_force ? "yes" : "");
+  if (!version.in_force) {
+    const button = element("button", "Go back to this");
+    button.type = "button";
+    button.setAttribute("aria-label", `Go back to version ${version.version}`);
+    button.addEventListener("click", () => change("rollback", { to: version.version }));
+    force.append(button);
+  }
+  row.append(...[version.version, learned, version.origin, version.author, version.note].map((text) => element("td", text)), force);
+  return row;
+}
+
+function showVersions({ versions }) {
+  const none = document.createElement("tr");
+  const cell = element("td", "None yet.");
+  cell.colSpan = 6;
+  none.append(cell);
+  const rows = versions.map(versionRow).reverse();
+  document.getElementById("versions").replaceChildren(...(rows.length ? rows : [none]));
+}
+
+async function read(path) {
+  const response = await fetch(path);
   if (response.status === 401) location.assign("/login");
   const body = await response.json();
   if (!response.ok) throw new Error(body.detail);
-  show(body);
-  status.textContent = `Read ${new Date().toLocaleTimeString()}`;
+  return body;
 }
 
-load().catch((error) => {
-  document.getElementById("status").textContent = `Cannot read: ${error.message}`;
-});
+async function refresh() {
+  const status = document.getElementById("status");
+  document.getElementById("name").textContent = id;
+  try {
+    const [found, normal] = await Promise.all([
+      read(`/api/v1/cameras/${encodeURIComponent(id)}/detectability`), read(baselines),
+    ]);
+    show(found);
+    showVersions(normal);
+    status.textContent = `Read ${new Date().toLocaleTimeString()}`;
+  } catch (error) {
+    status.textContent = `Cannot read: ${error.message}`;
+  }
+}
+
+document.getElementById("promote").addEventListener("click", () => change("promote", {}));
+refresh();

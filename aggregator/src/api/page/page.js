@@ -71,9 +71,9 @@ function alertRow(alert) {
   ];
 }
 
-// Whoever may not judge is told so by the answer.
-async function judge(alert, move) {
-  const response = await fetch(`/api/v1/alerts/${alert.id}/${move}`, {
+// Whoever may not do this is told so by the answer.
+async function change(alert, path) {
+  const response = await fetch(path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: "{}",
@@ -92,7 +92,15 @@ function verdictCell(alert) {
     button.type = "button";
     button.textContent = text;
     button.setAttribute("aria-label", `${text}: alert ${alert.id} at ${alert.subject}`);
-    button.addEventListener("click", () => judge(alert, move));
+    button.addEventListener("click", () => change(alert, `/api/v1/alerts/${alert.id}/${move}`));
+    td.append(button);
+  }
+  if (alert.camera_id !== null && alert.state !== "resolved") {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Accept as normal";
+    button.setAttribute("aria-label", `Accept as normal what ${alert.camera_id} shows since alert ${alert.id} began`);
+    button.addEventListener("click", () => change(alert, `/api/v1/baselines/${encodeURIComponent(alert.camera_id)}/promote`));
     td.append(button);
   }
   return td;

@@ -11,13 +11,16 @@ use driftglass_protocol::wire::{Mark, RecordId, Tombstone, TombstoneCause};
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use serde::Serialize;
 
+use super::read::key;
 use super::{counted, failed};
 use crate::alert::{Alert, EffectSize};
-use crate::decision::{Change, CountedWindow, History};
+use crate::decision::{BaselineMove, Change, CountedWindow, History, Origin};
 use crate::store::{Batch, Greeted, Greeting, Standing, StoreError};
 
 /// Versions of a camera's baseline kept; older ones are deleted when a new one is stored.
 const BASELINE_VERSIONS: u32 = 32;
+/// Of what operators did to a camera's baseline, the newest that are kept.
+const BASELINE_MOVES: u32 = 256;
 
 /// A transaction of the embedded store; rolled back when dropped without commit.
 #[derive(Debug)]
@@ -68,6 +71,33 @@ impl<'a> EmbeddedBatch<'a> {
             what: "a decision",
             detail: format!("it names {site}/{device}/{camera}, of a device that is not registered"),
         })
+    }
+
+    fn put_in_force(&self, camera: i64, version: Option<u32>) -> Result<(), StoreError> {
+        self.execute(
+            "putting a baseline in force",
+            "UPDATE cameras SET baseline = ?2 WHERE id = ?1",
+            params![camera, version],
+        )?;
+        Ok(())
+    }
+
+    fn apply_move(&self, moved: &BaselineMove) -> Result<(), StoreError> {
+        let BaselineMove { camera, at, wish, version, since, author, note } = moved;
+        let (row, since) = (self.camera_row(camera)?, since.map(|since| since.0));
+        self.execute(
+            "storing what was done to a baseline",
+            "INSERT INTO baseline_moves (camera, at, wish, version, since, author, note)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![row, at.0, wish, version, since, author, note],
+        )?;
+        self.execute(
+            "deleting what was done to a baseline long ago",
+            "DELETE FROM baseline_moves WHERE camera = ?1
+             AND id NOT IN (SELECT id FROM baseline_moves WHERE camera = ?1 ORDER BY id DESC LIMIT ?2)",
+            params![row, BASELINE_MOVES],
+        )?;
+        Ok(())
     }
 
     fn apply_alert(&self, alert: &Alert) -> Result<(), StoreError> {
@@ -175,6 +205,27 @@ impl History for EmbeddedBatch<'_> {
         }
         windows.reverse();
         Ok(windows)
+    }
+
+    fn versions(&self, camera: &CameraId) -> Result<Vec<u32>, StoreError> {
+        let doing = "reading the versions of a baseline";
+        let sql =
+            "SELECT b.version FROM baselines b JOIN cameras c ON c.id = b.camera JOIN devices d ON d.id = c.device
+                   WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3 ORDER BY b.version";
+        let mut statement = self.transaction.prepare_cached(sql).map_err(failed(doing))?;
+        let rows = statement.query_map(key(camera), |row| row.get(0)).map_err(failed(doing))?;
+        rows.collect::<Result<_, _>>().map_err(failed(doing))
+    }
+
+    fn baseline(&self, camera: &CameraId, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let [site, device, name] = key(camera);
+        self.row(
+            "reading a baseline",
+            "SELECT b.baseline FROM baselines b JOIN cameras c ON c.id = b.camera JOIN devices d ON d.id = c.device
+             WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3 AND b.version = ?4",
+            params![site, device, name, version],
+            |row| row.get(0),
+        )
     }
 }
 
@@ -370,19 +421,26 @@ impl Batch for EmbeddedBatch<'_> {
                     params![self.camera_row(camera)?, state],
                 )?;
             }
-            Change::Baseline { camera, version, learned_at, baseline } => {
+            Change::Baseline { camera, version, learned_at, baseline, origin } => {
                 let row = self.camera_row(camera)?;
+                let doing = "storing a baseline";
+                let Origin { how, author, note } = origin;
+                let how = text(how).map_err(|error| StoreError::Engine { doing, source: Box::new(error) })?;
                 self.execute(
-                    "storing a baseline",
-                    "INSERT OR REPLACE INTO baselines (camera, version, learned_at, baseline) VALUES (?1, ?2, ?3, ?4)",
-                    params![row, version, learned_at.0, baseline],
+                    doing,
+                    "INSERT INTO baselines (camera, version, learned_at, baseline, how, author, note)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![row, version, learned_at.0, baseline, how, author, note],
                 )?;
+                self.put_in_force(row, Some(*version))?;
                 self.execute(
                     "deleting old baselines",
                     "DELETE FROM baselines WHERE camera = ?1 AND version <= ?2",
                     params![row, i64::from(*version) - i64::from(BASELINE_VERSIONS)],
                 )?;
             }
+            Change::InForce { camera, version } => self.put_in_force(self.camera_row(camera)?, *version)?,
+            Change::Moved(moved) => self.apply_move(moved)?,
             Change::Alert(alert) => self.apply_alert(alert)?,
         }
         Ok(())

@@ -16,7 +16,7 @@ use driftglass_protocol::wire::{Body, Mark, Record, RecordId, Tombstone, Tombsto
 
 use super::{EmbeddedBatch, EmbeddedStore};
 use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Severity};
-use crate::decision::{Change, CountedWindow, History};
+use crate::decision::{BaselineMove, Change, CountedWindow, History, How, Order, OrderError, Origin, Wish};
 use crate::ledger::Decide;
 use crate::store::{Saved, Store, StoreError};
 
@@ -117,6 +117,25 @@ impl Decide for Counting {
         vec![Change::Alert(Box::new(alert.clone()))]
     }
 
+    /// Only rolls back, and to any version: that is what a store is asked for.
+    fn order<H: History>(
+        &mut self,
+        camera: &CameraId,
+        order: &Order,
+        now: UnixMillis,
+        history: &H,
+    ) -> Result<Result<Vec<Change>, OrderError>, H::Error> {
+        let Wish::Rollback { to: Some(version) } = order.wish else { return Ok(Err(OrderError::NotLearning)) };
+        if history.baseline(camera, version)?.is_none() {
+            return Ok(Err(OrderError::UnknownVersion(version)));
+        }
+        let Order { author, note, .. } = order.clone();
+        let (camera, version) = (camera.clone(), Some(version));
+        let moved =
+            BaselineMove { camera: camera.clone(), at: now, wish: "rollback", version, since: None, author, note };
+        Ok(Ok(vec![Change::InForce { camera, version }, Change::Moved(Box::new(moved))]))
+    }
+
     fn observe<H: History>(
         &mut self,
         camera: &CameraId,
@@ -136,6 +155,7 @@ impl Decide for Counting {
                 version: *seen,
                 learned_at: window.window.end(),
                 baseline: state,
+                origin: Origin { how: How::Learned, author: "driftglass".into(), note: String::new() },
             },
         ];
         if seen.is_multiple_of(4) {

@@ -29,8 +29,8 @@ use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior};
 pub use batch::EmbeddedBatch;
 pub use configuration::{ConfigurationRow, DeviceConfiguration, ReportedConfiguration};
 pub use read::{
-    AlertCount, AlertFilter, AlertRecord, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX, Page, Reader, Site,
-    WINDOWS_MAX,
+    AlertCount, AlertFilter, AlertRecord, BaselineMoveRow, BaselineVersion, Camera, Device, FleetTotals, PAGE_MAX,
+    Page, Reader, Site, WINDOWS_MAX,
 };
 pub use registry::{IdentityEvent, TokenRow};
 
@@ -156,8 +156,7 @@ impl Store for EmbeddedStore {
             .prepare_cached(
                 "SELECT d.site, d.device, c.camera, s.state, b.version, b.baseline
                  FROM camera_states s JOIN cameras c ON c.id = s.camera JOIN devices d ON d.id = c.device
-                 LEFT JOIN baselines b ON b.camera = c.id
-                    AND b.version = (SELECT max(version) FROM baselines WHERE camera = c.id)
+                 LEFT JOIN baselines b ON b.camera = c.id AND b.version = c.baseline
                  ORDER BY d.site, d.device, c.camera",
             )
             .map_err(failed(doing))?;

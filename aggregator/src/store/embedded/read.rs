@@ -17,7 +17,7 @@ use super::batch::text;
 use super::configuration::{DeviceConfiguration, desired_version, device_configuration};
 use super::{BUSY, STATEMENTS, alert, camera_id, counted, device_id, failed, name};
 use crate::alert::{Alert, AlertState, Severity};
-use crate::decision::CountedWindow;
+use crate::decision::{CountedWindow, How};
 use crate::store::StoreError;
 
 /// Most rows of one page.
@@ -127,19 +127,44 @@ pub struct Camera {
     pub last_window: Option<Window>,
     /// The model watched in the newest window.
     pub model: Option<Model>,
-    /// The newest version of its baseline.
+    /// The version of its baseline in force; none while it learns.
     pub baseline_version: Option<u32>,
     /// Alerts that are neither pending nor resolved.
     pub open_alerts: u64,
 }
 
 /// One version of a camera's baseline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaselineVersion {
     /// From 1.
     pub version: u32,
     /// In event time.
     pub learned_at: UnixMillis,
+    /// Whether the camera is held against it.
+    pub in_force: bool,
+    /// How it came to be.
+    pub how: How,
+    /// `driftglass`, or the operator's name.
+    pub author: String,
+    /// What he said; may be empty.
+    pub note: String,
+}
+
+/// What an operator did to a camera's baseline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaselineMoveRow {
+    /// When, by the aggregator's clock.
+    pub at: UnixMillis,
+    /// `promote`, `freeze` or `rollback`.
+    pub wish: String,
+    /// The version in force from then on; none where the camera learned.
+    pub version: Option<u32>,
+    /// From which window on it learned anew, in event time.
+    pub since: Option<UnixMillis>,
+    /// Who.
+    pub author: String,
+    /// What he said; may be empty.
+    pub note: String,
 }
 
 /// Which alerts; an absent condition holds for all.
@@ -355,12 +380,12 @@ impl Reader {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The newest baseline of a camera: version and bytes.
+    /// The baseline of a camera that is in force: version and bytes; `None` while it learns.
     ///
     /// # Errors
     /// Where the database cannot be read.
     pub fn baseline(&self, id: &CameraId) -> Result<Option<(u32, Vec<u8>)>, StoreError> {
-        let sql = format!("SELECT b.version, b.baseline {FROM_BASELINES} ORDER BY b.version DESC LIMIT 1");
+        let sql = format!("SELECT b.version, b.baseline {FROM_BASELINES} AND b.version = c.baseline");
         let found = self.query("reading a baseline", &sql, key(id), |row| Ok((get(row, 0)?, get(row, 1)?)))?;
         Ok(found.into_iter().next())
     }
@@ -370,9 +395,41 @@ impl Reader {
     /// # Errors
     /// Where the database cannot be read.
     pub fn baseline_versions(&self, id: &CameraId) -> Result<Vec<BaselineVersion>, StoreError> {
-        let sql = format!("SELECT b.version, b.learned_at {FROM_BASELINES} ORDER BY b.version");
+        let sql = format!(
+            "SELECT b.version, b.learned_at, b.version IS c.baseline, b.how, b.author, b.note {FROM_BASELINES}
+             ORDER BY b.version"
+        );
         self.query("listing baselines", &sql, key(id), |row| {
-            Ok(BaselineVersion { version: get(row, 0)?, learned_at: UnixMillis(get(row, 1)?) })
+            Ok(BaselineVersion {
+                version: get(row, 0)?,
+                learned_at: UnixMillis(get(row, 1)?),
+                in_force: get(row, 2)?,
+                how: variant(row, 3, "how a baseline came to be")?,
+                author: get(row, 4)?,
+                note: get(row, 5)?,
+            })
+        })
+    }
+
+    /// What operators did to a camera's baseline, newest first, as far as it is kept.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub fn baseline_moves(&self, id: &CameraId, page: Page) -> Result<Vec<BaselineMoveRow>, StoreError> {
+        let sql = "SELECT m.at, m.wish, m.version, m.since, m.author, m.note FROM baseline_moves m
+                   JOIN cameras c ON c.id = m.camera JOIN devices d ON d.id = c.device
+                   WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3 ORDER BY m.id DESC LIMIT ?4 OFFSET ?5";
+        let [site, device, camera] = key(id);
+        let parameters = params![site, device, camera, page.limit(), page.offset()];
+        self.query("listing what was done to a baseline", sql, parameters, |row| {
+            Ok(BaselineMoveRow {
+                at: UnixMillis(get(row, 0)?),
+                wish: get(row, 1)?,
+                version: get(row, 2)?,
+                since: get::<Option<i64>>(row, 3)?.map(UnixMillis),
+                author: get(row, 4)?,
+                note: get(row, 5)?,
+            })
         })
     }
 
@@ -545,7 +602,7 @@ fn device(row: &Row<'_>) -> Result<Device, StoreError> {
 const SELECT_CAMERA: &str =
     "SELECT d.site, d.device, c.camera, c.frames, c.windows, c.missing, c.undecodable, c.skipped,
     c.late, c.last_start, c.last_length, c.last_merged, c.model_name, c.model_version,
-    (SELECT max(version) FROM baselines WHERE camera = c.id),
+    c.baseline,
     (SELECT count(*) FROM alerts WHERE camera = c.id AND scope = 'camera' AND state NOT IN ('pending', 'resolved'))
     FROM cameras c JOIN devices d ON d.id = c.device";
 
@@ -576,7 +633,7 @@ fn camera(row: &Row<'_>) -> Result<Camera, StoreError> {
 const FROM_BASELINES: &str = "FROM baselines b JOIN cameras c ON c.id = b.camera JOIN devices d ON d.id = c.device
     WHERE d.site = ?1 AND d.device = ?2 AND c.camera = ?3";
 
-fn key(id: &CameraId) -> [&str; 3] {
+pub(super) fn key(id: &CameraId) -> [&str; 3] {
     [id.device.site.as_str(), id.device.device.as_str(), id.camera.as_str()]
 }
 

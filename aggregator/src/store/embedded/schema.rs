@@ -14,7 +14,7 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x4472_476c;
 
 /// Step `n` leads from version `n` to version `n + 1`; an empty file has version 0.
-pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES, CONFIGURATIONS, VERDICTS];
+pub(super) const STEPS: &[&str] = &[VERSION_1, IDENTITIES, CONFIGURATIONS, VERDICTS, BASELINES];
 
 const VERSION_1: &str = "
 CREATE TABLE devices (
@@ -175,6 +175,26 @@ CREATE TABLE configuration_reports (            -- what a device said last
 const VERDICTS: &str = "
 ALTER TABLE alerts ADD COLUMN verdict TEXT;     -- right or false; null where no operator has said
 CREATE INDEX alerts_by_time ON alerts (raised_at);
+";
+
+const BASELINES: &str = "
+ALTER TABLE cameras ADD COLUMN baseline INTEGER;            -- version in force; null while learning
+UPDATE cameras SET baseline = (SELECT max(b.version) FROM baselines b WHERE b.camera = cameras.id);
+ALTER TABLE baselines ADD COLUMN how TEXT NOT NULL DEFAULT 'learned';       -- it came to be: learned, promoted or frozen
+ALTER TABLE baselines ADD COLUMN author TEXT NOT NULL DEFAULT 'driftglass'; -- or the operator's name
+ALTER TABLE baselines ADD COLUMN note TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE baseline_moves (                   -- what operators did
+    id              INTEGER PRIMARY KEY,
+    camera          INTEGER NOT NULL REFERENCES cameras (id),
+    at              INTEGER NOT NULL,
+    wish            TEXT    NOT NULL,           -- promote, freeze, rollback
+    version         INTEGER,                    -- in force from then on; null while learning
+    since           INTEGER,                    -- event time, milliseconds since 1970: where learning anew begins
+    author          TEXT    NOT NULL,
+    note            TEXT    NOT NULL
+) STRICT;
+CREATE INDEX baseline_moves_of_a_camera ON baseline_moves (camera, id);
 ";
 
 /// Brings the file to the newest version that `steps` lead to.

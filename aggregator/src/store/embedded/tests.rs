@@ -6,8 +6,8 @@ use driftglass_protocol::wire::Mark;
 use super::fixture::{Counting, MINUTE, NOW, alert as alert_of, camera, device, frame, hello, id, name, tombstone};
 use super::*;
 use crate::alert::{AlertState, EffectSize, Group, Judgement, Scope, Severity, Verdict};
-use crate::decision::{Change, History};
-use crate::ledger::{Outcome, enter, judge_alert};
+use crate::decision::{Change, History, How, Order, OrderError, Origin, Wish};
+use crate::ledger::{Outcome, enter, judge_alert, obey};
 use crate::store::Batch;
 use crate::store::Standing;
 
@@ -307,6 +307,96 @@ fn only_so_many_versions_of_a_baseline_are_kept() {
     deliver(&mut store, &mut Counting::default(), &gateway, "door", &(1..41).collect::<Vec<_>>());
     let versions = store.reader().baseline_versions(&camera(&gateway, "door")).expect("reads");
     assert_eq!((versions.len(), versions[0].version), (32, 9));
+}
+
+fn roll_back(to: u32) -> Order {
+    Order { wish: Wish::Rollback { to: Some(to) }, author: "jo".into(), note: "as it was".into() }
+}
+
+#[test]
+fn what_is_in_force_is_what_an_operator_said_last_also_after_a_restart_and_newer_versions_stay() {
+    let folder = folder();
+    let mut store = open(&folder);
+    let (gateway, mut core) = (device("gw"), Counting::default());
+    let door = camera(&gateway, "door");
+    deliver(&mut store, &mut core, &gateway, "door", &[1, 2, 3]);
+    let mut batch = store.begin().expect("begins");
+    assert_eq!(
+        (batch.versions(&door).expect("reads"), batch.baseline(&door, 4).expect("reads")),
+        (vec![1, 2, 3], None)
+    );
+    let mut say = |order| obey(&mut batch, &mut core, &door, &order, NOW, &mut Vec::new()).expect("reads and writes");
+    assert_eq!(say(roll_back(4)), Err(OrderError::UnknownVersion(4)));
+    assert_eq!(say(roll_back(1)), Ok(()));
+    batch.commit().expect("commits");
+
+    let in_force = |store: &mut EmbeddedStore| {
+        let mut found = None;
+        let mut take = |saved| {
+            if let Saved::Camera { baseline, .. } = saved {
+                found = baseline;
+            }
+        };
+        store.restore(&mut take).expect("restores");
+        let reader = store.reader();
+        assert_eq!(reader.baseline(&door).expect("reads"), found);
+        let version = reader.camera(&door).expect("reads").expect("known").baseline_version;
+        assert_eq!(version, found.as_ref().map(|(version, _)| *version));
+        let versions = reader.baseline_versions(&door).expect("reads");
+        let marked = versions.iter().filter(|version| version.in_force).map(|version| version.version);
+        assert_eq!(marked.collect::<Vec<_>>(), version.into_iter().collect::<Vec<_>>());
+        (found, versions.len())
+    };
+    drop(store);
+    let mut store = open(&folder);
+    assert_eq!(in_force(&mut store), (Some((1, vec![1, 0, 0, 0])), 3));
+    let moves = store.reader().baseline_moves(&door, Page::default()).expect("reads");
+    let told: Vec<_> =
+        moves.iter().map(|m| (m.at, m.wish.as_str(), m.version, m.author.as_str(), m.note.as_str())).collect();
+    assert_eq!(told, [(NOW, "rollback", Some(1), "jo", "as it was")]);
+
+    let mut batch = store.begin().expect("begins");
+    batch.apply(&Change::InForce { camera: door.clone(), version: None }).expect("written");
+    batch.commit().expect("commits");
+    assert_eq!(in_force(&mut store), (None, 3), "it learns");
+    deliver(&mut store, &mut core, &gateway, "door", &[4]);
+    assert_eq!(in_force(&mut store), (Some((4, vec![4, 0, 0, 0])), 4), "a new version is in force");
+}
+
+#[test]
+fn a_version_that_is_there_is_never_overwritten() {
+    let folder = folder();
+    let mut store = open(&folder);
+    let (gateway, mut core) = (device("gw"), Counting::default());
+    deliver(&mut store, &mut core, &gateway, "door", &[1, 2]);
+    let door = camera(&gateway, "door");
+    let origin = Origin { how: How::Promoted, author: "jo".into(), note: String::new() };
+    let again = Change::Baseline { camera: door.clone(), version: 2, learned_at: NOW, baseline: vec![9], origin };
+    assert!(store.begin().expect("begins").apply(&again).is_err());
+    assert_eq!(store.reader().baseline(&door).expect("reads"), Some((2, vec![2, 0, 0, 0])));
+}
+
+#[test]
+fn only_so_much_of_what_operators_did_is_kept_the_newest_of_it() {
+    let folder = folder();
+    let mut store = open(&folder);
+    let (gateway, mut core) = (device("gw"), Counting::default());
+    let (door, gate) = (camera(&gateway, "door"), camera(&gateway, "gate"));
+    deliver(&mut store, &mut core, &gateway, "door", &[1, 2]);
+    deliver(&mut store, &mut core, &gateway, "gate", &[1]);
+    let mut batch = store.begin().expect("begins");
+    for number in 0..300_u32 {
+        let order = roll_back(1 + number % 2);
+        obey(&mut batch, &mut core, &door, &order, UnixMillis(number.into()), &mut Vec::new())
+            .expect("written")
+            .expect("obeyed");
+    }
+    obey(&mut batch, &mut core, &gate, &roll_back(1), NOW, &mut Vec::new()).expect("written").expect("obeyed");
+    batch.commit().expect("commits");
+    let all = Page { offset: 0, limit: 1000 };
+    let moves = store.reader().baseline_moves(&door, all).expect("reads");
+    assert_eq!((moves.len(), moves[0].at, moves[255].at), (256, UnixMillis(299), UnixMillis(44)));
+    assert_eq!(store.reader().baseline_moves(&gate, all).expect("reads").len(), 1, "each camera has its own");
 }
 
 #[test]

@@ -14,12 +14,17 @@ use rusqlite::Connection;
 use super::fixture::{name, tombstone};
 use super::{AlertFilter, EmbeddedStore, FILE_NAME, Page, schema};
 use crate::alert::{AlertState, Cause};
+use crate::decision::How;
 use crate::identity::KeyId;
 use crate::store::{Batch, Registry, Saved, Store, StoreError};
 
 /// From version 1 on.
-const DUMPS: &[&str] =
-    &[include_str!("versions/1.sql"), include_str!("versions/2.sql"), include_str!("versions/3.sql")];
+const DUMPS: &[&str] = &[
+    include_str!("versions/1.sql"),
+    include_str!("versions/2.sql"),
+    include_str!("versions/3.sql"),
+    include_str!("versions/4.sql"),
+];
 
 fn device(device: &str) -> DeviceId {
     DeviceId { site: name("store-12"), device: name(device) }
@@ -78,7 +83,11 @@ fn a_database_of_every_version_is_led_to_the_newest_and_read_as_ever() {
         assert_eq!(windows.len(), 1, "and the damaged one is left out");
         assert_eq!((windows[0].window.start, windows[0].quality.frames), (UnixMillis(1_700_000_040_000), 4));
         assert_eq!(reader.baseline(&door).expect("read"), Some((2, vec![0xbb])));
-        assert_eq!(reader.baseline_versions(&door).expect("read").len(), 2);
+        let versions = reader.baseline_versions(&door).expect("read");
+        let versions: Vec<_> = versions.iter().map(|v| (v.version, v.in_force, v.how, v.author.as_str())).collect();
+        assert_eq!(versions, [(1, false, How::Learned, "driftglass"), (2, true, How::Learned, "driftglass")]);
+        let yard = CameraId { device: device("gw-01"), camera: name("yard") };
+        assert_eq!(reader.camera(&yard).expect("read").expect("known").baseline_version, None);
         assert_eq!(reader.camera_state(&door).expect("read"), Some(vec![1, 2, 3, 4, 5]));
         let alerts = reader.alerts(&AlertFilter::default(), Page::default()).expect("read");
         let told: Vec<_> = alerts.iter().map(|alert| (alert.id, alert.cause, alert.state)).collect();
@@ -87,7 +96,10 @@ fn a_database_of_every_version_is_led_to_the_newest_and_read_as_ever() {
 
         let mut saved = Vec::new();
         store.restore(&mut |one| saved.push(one)).expect("restores");
-        assert!(matches!(&saved[..], [Saved::Camera { .. }, Saved::Alert(_), Saved::LastAlert(4)]), "{saved:?}");
+        let [Saved::Camera { baseline, .. }, Saved::Alert(_), Saved::LastAlert(4)] = &saved[..] else {
+            panic!("{saved:?}");
+        };
+        assert_eq!(baseline, &Some((2, vec![0xbb])), "the newest was the one in force");
 
         if version >= 2 {
             assert_eq!(seen.enrolled_at, Some(UnixMillis(1_700_000_000_500)));
@@ -107,8 +119,9 @@ fn a_database_of_every_version_is_led_to_the_newest_and_read_as_ever() {
             let reported = seen.configuration.reported.as_ref().map(|reported| reported.in_effect);
             assert_eq!((seen.configuration.desired, reported), (1, Some(1)));
         }
-        let unjudged = reader.record(UnixMillis(0)).expect("read");
-        assert_eq!((unjudged.right, unjudged.wrong, unjudged.unjudged), (0, 0, 2), "nobody could judge before");
+        let record = reader.record(UnixMillis(0)).expect("read");
+        let right = u32::from(version >= 4);
+        assert_eq!((record.right, record.wrong, record.unjudged), (right, 0, 2 - right), "nobody could judge before");
 
         let mut batch = store.begin().expect("begins");
         let id = super::fixture::id(1_700_000_000, 43, 43);
