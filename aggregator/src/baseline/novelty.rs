@@ -95,11 +95,8 @@ impl Novelty {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of windows")]
             let others = without_neighbours(&ranges, memory.ceil() as usize);
             for ((outside, window), others) in outside.iter_mut().zip(windows).zip(others) {
-                let novel = others.zip(counts(window)).is_some_and(|(others, counts)| {
-                    // Most windows lie within, which their own range says sooner.
-                    others.widened(tolerance).excludes(&counts)
-                });
-                *outside += usize::from(novel);
+                let beyond = |(others, counts): (Range, [u32; 256])| others.widened(tolerance).excludes(&counts);
+                *outside += usize::from(others.zip(counts(window)).is_some_and(beyond));
             }
         }
         if known.len() < FEATURES {

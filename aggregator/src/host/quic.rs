@@ -65,8 +65,11 @@ pub fn transport(segmentation_offload: bool) -> TransportConfig {
 /// What the operating system says.
 pub fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind(listen)?;
-    // The kernel gives what it allows (net.core.rmem_max), and counts as much again for itself.
-    set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
+    // Linux gives what it allows (net.core.rmem_max), and counts as much again for itself; others may refuse, which is no reason not to
+    // start.
+    if let Err(error) = set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER) {
+        tracing::debug!(%error, "the receive buffer keeps its size");
+    }
     let given = socket_recv_buffer_size(&socket)? / 2;
     if given < RECEIVE_BUFFER {
         tracing::info!(
