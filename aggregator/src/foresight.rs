@@ -21,8 +21,11 @@ use crate::alert::Cause;
 use crate::baseline::{Baseline, FeatureBaseline, Sample, THRESHOLDS};
 use crate::decision::SHARES;
 use crate::diagnose::{NEEDED, Way};
+use crate::evidence::camera::{CameraEvidence, SINGLE_FEATURES};
 use crate::evidence::detectability::{Detectability, Reach, smallest_shifts};
-use crate::evidence::site::{self, CameraEvidence, ENOUGH_PEERS, Member, SINGLE_FEATURES, Stream};
+use crate::evidence::peers::ENOUGH_PEERS;
+use crate::evidence::site::{self, Member};
+use crate::evidence::stream::Stream;
 use crate::evidence::whitening::{Calibration, Pool};
 
 /// The time a change is given to be found.
@@ -128,7 +131,7 @@ impl Rehearsal {
                 })
                 .collect();
             site::observe(&mut members, window, 1 + self.peers);
-            let gathered = cameras[0].streams.first().map_or(0.0, |stream| stream.capital.mean());
+            let gathered = cameras[0].streams.first().map_or(0.0, Stream::evidence);
             if gathered >= self.needed {
                 return true;
             }

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use driftglass_aggregator::baseline::{Baseline, MIN_WINDOWS, Sample, Tolerances};
 use driftglass_aggregator::decision::{Change, Core, CountedWindow, Dependence, History, Settings};
-use driftglass_aggregator::evidence::site::{self, CameraEvidence, Member, Stream};
+use driftglass_aggregator::evidence::camera::CameraEvidence;
+use driftglass_aggregator::evidence::site::{self, Member};
+use driftglass_aggregator::evidence::stream::Stream;
 use driftglass_aggregator::evidence::whitening::{Calibration, Pool};
 use driftglass_aggregator::ledger::Decide;
 use driftglass_benches::material::{FRAMES, MINUTE, Numbers};

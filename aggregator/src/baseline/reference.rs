@@ -86,12 +86,12 @@ impl FeatureBaseline {
     /// How a window differs from it on the scale of its ranks; `None` for a window without counts.
     #[must_use]
     pub fn read(&self, window: &Histogram) -> Option<Sample> {
-        let (frames, usual) = (window.total().max(1) as f64, self.mean_size.max(1.0));
+        let (reading, frames) = self.grid.read(window.counts(), self.tolerance, zero_apart(self.feature()?))?;
+        let (frames, usual) = (frames as f64, self.mean_size.max(1.0));
         // With a correlation ρ between the frames of a window, the mean of n of them has the variance ρ + (1−ρ)/n.
         let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
         let noise = ((1.0 - correlation) * (1.0 / frames - 1.0 / usual).max(0.0)) as f32;
-        let reading = self.grid.read(window.counts(), self.tolerance, zero_apart(self.feature()?))?;
         Some(Sample { feature: self.feature, noise, reading })
     }
 
@@ -329,10 +329,9 @@ impl FeatureBaseline {
         let (effect, whole_effect) = effect(feature, &present, &pooled, tolerance).ok()?;
         let grid = Grid::of(&pooled)?;
         let readings: Vec<Reading> =
-            present.iter().filter_map(|part| grid.read(part, tolerance, zero_apart(feature))).collect();
+            present.iter().filter_map(|part| Some(grid.read(part, tolerance, zero_apart(feature))?.0)).collect();
         let means: Vec<f64> = readings.iter().map(mean).collect();
-        let strict =
-            parts.iter().map(|part| part.and_then(|part| grid.read(part, 0, false)).as_ref().map(mean)).collect();
+        let strict = parts.iter().map(|part| Some(mean(&grid.read(part.as_ref()?, 0, false)?.0))).collect();
         let baseline = Self {
             feature: feature.number(),
             design_effect: effect.value,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::Alert;
 use crate::baseline::{Baseline, FeatureComparison, Sample};
-use crate::evidence::site::{CameraEvidence, Stake};
+use crate::evidence::camera::CameraEvidence;
+use crate::evidence::stake::Stake;
 use crate::evidence::whitening::Calibration;
 
 /// What of an alert decides whether it is over.
@@ -135,7 +136,7 @@ impl Standing {
             learning_since: state.learning_since,
             newest: state.newest,
             learning_windows: state.learning_windows,
-            calibrations: streams.map(|stream| (stream.feature, stream.calibration)).collect(),
+            calibrations: streams.map(|stream| (stream.feature(), stream.calibration)).collect(),
         })
     }
 }

@@ -32,8 +32,9 @@ use crate::baseline::{Baseline, BaselineError, FeatureComparison, Tolerances, co
 use crate::diagnose;
 use crate::evidence::budget::AlarmBudget;
 use crate::evidence::calibrator::square_root_adjuster;
+use crate::evidence::camera::CameraEvidence;
 use crate::evidence::fdr::{self, Rejections};
-use crate::evidence::site::{CameraEvidence, ENOUGH_PEERS};
+use crate::evidence::peers::ENOUGH_PEERS;
 use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
 use crate::stats::error::StatisticsError;

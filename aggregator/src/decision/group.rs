@@ -27,7 +27,7 @@ use crate::baseline::FeatureComparison;
 use crate::diagnose;
 use crate::evidence::combination::majority;
 use crate::evidence::fdr;
-use crate::evidence::site::ENOUGH_PEERS;
+use crate::evidence::peers::ENOUGH_PEERS;
 
 /// Most cameras of a group that are looked at to name what happened: those with the most evidence.
 const LOOKED_AT: usize = 8;

@@ -8,7 +8,7 @@
 //! - nothing a device sends does any of it;
 //! - a version's number is given once: the next is one more than the largest there ever was, and a rollback deletes none;
 //! - evidence against another baseline counts no longer, and what begins in its place is no further chance of a false alarm
-//!   ([`crate::evidence::site::Stake`]); the camera stays one of the K hypotheses throughout;
+//!   ([`crate::evidence::stake::Stake`]); the camera stays one of the K hypotheses throughout;
 //! - alerts that speak of the other baseline are over, with the operator's name;
 //! - what is refused has changed nothing.
 

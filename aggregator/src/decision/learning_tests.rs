@@ -263,7 +263,10 @@ fn whoever_accepts_again_and_again_has_no_more_chances_of_a_false_alarm() {
         assert!(before.is_none_or(|before| left <= before), "{left:?} after {before:?}");
         (minute, before) = (minute + 42, Some(left));
     }
-    assert!(before.is_some_and(|stake| stake < crate::evidence::site::Stake::WHOLE), "some of it was lost: {before:?}");
+    assert!(
+        before.is_some_and(|stake| stake < crate::evidence::stake::Stake::WHOLE),
+        "some of it was lost: {before:?}"
+    );
 
     let mut alerted = Fleet::moved(8);
     assert_eq!(stake(&alerted).own(), 1.0, "after an alert the new beginning is a full one");

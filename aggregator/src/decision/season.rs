@@ -4,7 +4,7 @@
 //! every evening at seven. So what is discovered is looked for in the same season slot of other days ([`crate::baseline::slot`]: the
 //! height of the sun or four local hours, weekday or weekend, under visible or infrared light), about the same time. Where the camera has
 //! moved as far, the same way and in the same features, on most of those days, nothing is raised and its evidence begins anew
-//! ([`crate::evidence::site::CameraEvidence::forgive`]); the promise only gains by it.
+//! ([`crate::evidence::camera::CameraEvidence::forgive`]); the promise only gains by it.
 //!
 //! It is the move that must be known, not merely where it ends: a small change that the spread of other days would cover is still told,
 //! because on other days it did not happen. And a cover is told however often it comes: who covers a camera every night has a reason.

@@ -20,7 +20,10 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use super::camera::{Camera, Waiting};
 use crate::baseline::FeatureBaseline;
-use crate::evidence::site::{self as evidence, CameraEvidence, Member, Stake, Stream};
+use crate::evidence::camera::CameraEvidence;
+use crate::evidence::site::{self as evidence, Member};
+use crate::evidence::stake::Stake;
+use crate::evidence::stream::Stream;
 use crate::evidence::whitening::{Calibration, Pool};
 
 /// Turns by which the cameras of a site that have sent a window may be ahead before the others are no longer waited for.
@@ -259,6 +262,6 @@ fn stream(normal: &FeatureBaseline, pools: &Pools, before: Option<&CameraEvidenc
     let feature = normal.feature()?;
     let number = feature.number();
     let calibration = Calibration::new(pools.get(&number)?.memory(), &normal.own());
-    let before = before.and_then(|before| before.streams.iter().find(|stream| stream.feature == number));
+    let before = before.and_then(|before| before.streams.iter().find(|stream| stream.feature() == number));
     Some(Stream::new(number, feature.spec().axis.is_circular(), calibration, before))
 }

@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::packed;
 use super::whitening::LENGTHS;
 
 /// λ of the bettors.
@@ -22,7 +23,7 @@ const MOST: f64 = 1e30;
 
 /// Capital of every bettor on one stream: 48 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Capital([[f32; STRENGTHS.len()]; LENGTHS.len()]);
+pub struct Capital(#[serde(with = "packed")] [[f32; STRENGTHS.len()]; LENGTHS.len()]);
 
 impl Capital {
     /// Nothing staked yet.

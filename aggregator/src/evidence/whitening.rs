@@ -21,6 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::packed;
 use crate::baseline::{Reading, THRESHOLDS};
 
 /// Windows per block, shortest first.
@@ -192,12 +193,15 @@ pub struct Calibration {
     /// How far a prediction goes at most, in units of `√(p(1−p))`.
     pub furthest: f32,
     /// Variance of the mean innovation over each of [`LENGTHS`], in units of `p(1−p)`.
+    #[serde(with = "packed")]
     pub share_variance: [f32; LENGTHS.len()],
     /// Variance of the mean over the thresholds of the same.
+    #[serde(with = "packed")]
     pub level_variance: [f32; LENGTHS.len()],
     /// The part of the variance of the baseline's own error that `level_variance` leaves out.
     pub level_left_out: f32,
     /// Mean share of a step that comes through in the first block after it.
+    #[serde(with = "packed")]
     pub response: [f32; LENGTHS.len()],
 }
 

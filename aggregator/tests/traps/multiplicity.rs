@@ -1,8 +1,8 @@
 //! Many cameras, all day: traps 13 to 18 and 21.
 
 use driftglass_aggregator::evidence::calibrator::{half_power, square_root_adjuster};
+use driftglass_aggregator::evidence::difference_in_differences::difference_in_differences;
 use driftglass_aggregator::evidence::fdr::{benjamini_hochberg, benjamini_hochberg_of};
-use driftglass_aggregator::evidence::peer::difference_in_differences;
 use driftglass_aggregator::evidence::process::{EvidenceProcess, Supremum, device_evidence};
 use driftglass_aggregator::stats::binned::{Comparison, kolmogorov_smirnov_tail};
 

@@ -3,7 +3,7 @@
 use driftglass_aggregator::evidence::design_effect::{DesignEffect, octile_bins};
 use driftglass_aggregator::evidence::indicator_ladder::IndicatorLadder;
 use driftglass_aggregator::evidence::process::EvidenceProcess;
-use driftglass_aggregator::evidence::{calibrator, combination, family_wise, fdr, peer};
+use driftglass_aggregator::evidence::{calibrator, combination, difference_in_differences, family_wise, fdr};
 use driftglass_aggregator::stats::ecdf::Ecdf;
 use driftglass_aggregator::stats::ks::TwoSample;
 use driftglass_aggregator::stats::kuiper::Kuiper;
@@ -98,7 +98,8 @@ fn design_effect(case: &Case) -> Outcome {
 }
 
 fn did_peer(case: &Case) -> Outcome {
-    let distances = peer::difference_in_differences(&case.tables("window"), &case.tables("baseline"))?;
+    let distances =
+        difference_in_differences::difference_in_differences(&case.tables("window"), &case.tables("baseline"))?;
     case.close_all("D", &distances, case.tolerance(&["rel"]));
     Ok(())
 }
