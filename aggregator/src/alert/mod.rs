@@ -156,6 +156,9 @@ pub struct Alert {
     pub camera: CameraId,
     /// What it speaks of.
     pub scope: Scope,
+    /// Whether a single camera's may as well be its whole site's: there are too few cameras to tell.
+    #[serde(default)]
+    pub unattributed: bool,
     /// The group, where it is not a single camera.
     #[serde(default)]
     pub group: Option<Group>,
@@ -204,6 +207,7 @@ impl Alert {
             .as_ref()
             .map_or_else(String::new, |group| format!(" ({} of {} cameras)", group.changed, group.cameras));
         match self.scope {
+            Scope::Camera if self.unattributed => format!("{} or its whole site", self.camera),
             Scope::Camera => self.camera.to_string(),
             Scope::Site => format!("site {}{cameras}", self.camera.device.site),
             Scope::Model => match self.group.as_ref().and_then(|group| group.model.as_ref()) {

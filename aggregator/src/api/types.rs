@@ -418,6 +418,8 @@ pub struct AlertDetail {
     pub camera: Option<String>,
     /// `site/device/camera`; null unless it speaks of a single camera.
     pub camera_id: Option<String>,
+    /// Whether a single camera's may as well be its whole site's: there are too few cameras to tell.
+    pub unattributed: bool,
     /// What changed together; null for a single camera.
     pub group: Option<Group>,
     /// The fault it looks like.
@@ -505,6 +507,7 @@ impl From<Alert> for AlertDetail {
             severity: alert.severity,
             state: alert.state,
             scope: alert.scope,
+            unattributed: alert.unattributed,
             first_window: rfc3339(alert.first_window),
             raised_at: rfc3339(alert.raised_at),
             features: alert

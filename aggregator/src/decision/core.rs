@@ -19,6 +19,7 @@ use driftglass_protocol::summary::Window;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use thiserror::Error;
 
+use super::attribution::Company;
 use super::camera::{Camera, CameraState, OpenAlert, Waiting};
 use super::group::SHARES;
 use super::learning::{Order, OrderError, learn, pool};
@@ -339,8 +340,13 @@ impl Decide for Core {
         };
         let followed = camera.state.alert.is_some() || !camera.state.shared.is_empty();
         let comparisons = followed.then(|| compare(window, baseline));
-        site.wait(id, newest, read);
         let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());
+        if site.resumes() {
+            changes.extend(self.gather((id, window), history, &mut touched)?);
+        }
+        if let Some(site) = self.sites.get_mut(&id.device.site) {
+            site.wait(id, newest, read);
+        }
         if let Some(comparisons) = comparisons {
             self.let_be_if_usual(id, window, history)?;
             changes.extend(self.follow(id, window.window, &comparisons));
@@ -533,8 +539,10 @@ impl Core {
         if let Some(baseline) = self.camera(id).and_then(|camera| camera.baseline.as_ref()) {
             measure(&mut diagnosis.features, &look.pooled, baseline);
         }
+        let company = self.sites.get(&id.device.site).map(|site| Company::of(id, site, evidence.epoch));
+        let beside = company.and_then(Company::note).map_or_else(String::new, |note| format!("; {note}"));
         let note = format!(
-            "evidence {:.0} against {} cameras at q = {}: {}",
+            "evidence {:.0} against {} cameras at q = {}: {}{beside}",
             evidence.supremum,
             self.cameras(),
             (self.q_in(evidence.epoch) * 1e4).round() / 1e4,
@@ -544,6 +552,8 @@ impl Core {
             id: self.number(),
             camera: id.clone(),
             scope: Scope::Camera,
+            // A picture that stands still is no matter of light or power.
+            unattributed: diagnosis.cause != Cause::Frozen && company.is_some_and(Company::leaves_it_open),
             group: None,
             cause: diagnosis.cause,
             severity: diagnosis.severity,

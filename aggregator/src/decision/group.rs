@@ -235,6 +235,7 @@ impl Core {
             id: self.number(),
             camera: first.clone(),
             scope: group.scope(),
+            unattributed: false,
             group: Some(Group {
                 changed: count(changed.len()),
                 cameras: count(cameras),

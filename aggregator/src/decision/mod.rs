@@ -4,14 +4,13 @@
 //! names the fault. It performs no I/O: earlier windows are read through [`History`], and everything to be kept is returned as a
 //! [`Change`], which the caller stores in the same transaction as the window itself.
 
+mod attribution;
 mod camera;
 mod core;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
 mod learning;
-#[cfg(test)]
-mod learning_tests;
 pub mod season;
 mod site;
 mod target;

@@ -30,7 +30,7 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 use super::{CountedWindow, History};
 use crate::alert::Cause;
 use crate::baseline::infrared::InfraredDetector;
-use crate::baseline::slot::{Place, SlotKey, View};
+use crate::baseline::slot::{Place, SlotKey};
 use crate::baseline::{Baseline, FeatureComparison, compare};
 use crate::diagnose::diagnose;
 
@@ -107,12 +107,12 @@ impl Default for Places {
     }
 }
 
-/// The light that a window was taken in; `None` where it changed within the window. Without what came before, so that a window of another day
-/// reads the same whatever surrounds it: one between the borders counts as in colour.
-fn light(window: &CountedWindow) -> Option<View> {
-    let Some(chroma) = window.histogram(Feature::ChromaRms) else { return Some(View::default()) };
+/// Whether a window was taken under infrared light; `None` where it changed within it. Without what came before, so that a window of another
+/// day reads the same whatever surrounds it: one between the borders counts as in colour.
+fn infrared(window: &CountedWindow) -> Option<bool> {
+    let Some(chroma) = window.histogram(Feature::ChromaRms) else { return Some(false) };
     let reading = InfraredDetector::default().observe(chroma);
-    (!reading.mixed).then_some(View { infrared: reading.infrared, preset: None })
+    (!reading.mixed).then_some(reading.infrared)
 }
 
 /// The days asked for what began at `onset`, of a camera that began to learn at `since`.
@@ -124,7 +124,7 @@ fn days(since: UnixMillis, onset: UnixMillis) -> Range<i64> {
 /// The beginnings of the steps of these days that belong to a slot, or to its part of the day in the whole week, at about the time of `at`.
 fn steps(place: &Place, key: SlotKey, at: UnixMillis, days: Range<i64>) -> impl Iterator<Item = UnixMillis> {
     let belongs = move |other: &UnixMillis| {
-        place.slot(*other, key.view()).lineage().any(|wider| wider == key) && place.is_alike(at, *other)
+        place.slot(*other, key.is_infrared()).lineage().any(|wider| wider == key) && place.is_alike(at, *other)
     };
     days.step_by(STEP as usize).map(UnixMillis).filter(belongs)
 }
@@ -132,7 +132,7 @@ fn steps(place: &Place, key: SlotKey, at: UnixMillis, days: Range<i64>) -> impl 
 /// The season slot that a window lies in by its middle; `None` where the light changed within it.
 #[must_use]
 pub fn slot_of(place: &Place, window: &CountedWindow) -> Option<SlotKey> {
-    Some(place.slot(middle(window), light(window)?))
+    Some(place.slot(middle(window), infrared(window)?))
 }
 
 fn middle(window: &CountedWindow) -> UnixMillis {
@@ -192,7 +192,7 @@ impl Asked<'_> {
                 continue;
             }
             let mut windows = history.windows(self.id, step..step.plus(Millis(STEP)), OF_A_STEP)?;
-            windows.retain(|window| light(window) == Some(key.view()));
+            windows.retain(|window| infrared(window) == Some(key.is_infrared()));
             if let Some(pooled) = CountedWindow::sum(windows) {
                 *seen.entry(day).or_default() |= has_moved_like(&compare(&pooled, self.baseline), moved);
             }
@@ -263,7 +263,7 @@ mod tests {
     /// Hours since the first day, to the tenth, of the steps like the one at `hour`.
     fn alike(place: &Place, hour: i64, days: i64, weekend_too: bool) -> Vec<i64> {
         let at = UnixMillis(MONDAY + hour * HOUR);
-        let key = place.slot(at, View::default());
+        let key = place.slot(at, false);
         let key = if weekend_too { key.parent().expect("has one") } else { key };
         steps(place, key, at, MONDAY..MONDAY + days * DAY).map(|step| (step.0 - MONDAY) / (HOUR / 10)).collect()
     }
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_under_another_light_says_nothing() {
-        let lights = [0, 30, 60].map(|frames| light(&coloured(MONDAY, frames)).map(|view| view.infrared));
+        let lights = [0, 30, 60].map(|frames| infrared(&coloured(MONDAY, frames)));
         assert_eq!(lights, [Some(true), None, Some(false)], "grey, both within the window, in colour");
 
         let learned: Vec<CountedWindow> = (0..60).map(|minute| coloured(MONDAY + minute * 60_000, 60)).collect();
@@ -350,7 +350,7 @@ mod tests {
         let asked = Asked { id: &id, place: &place, since: UnixMillis(MONDAY), baseline: &baseline };
         let at = UnixMillis(MONDAY + 9 * HOUR);
         let seen = |infrared: bool| {
-            let key = place.slot(at, View { infrared, preset: None });
+            let key = place.slot(at, infrared);
             let Ok(days) = asked.other_days((key, at), MONDAY..MONDAY + 4 * DAY, &[], &Infrared);
             days.seen
         };

@@ -69,11 +69,13 @@ pub(super) struct Site {
     step: Millis,
     /// Windows of watched cameras taken in so far.
     arrivals: u64,
+    /// Whether cameras were taken up and nothing was judged since.
+    taken_up: bool,
 }
 
 impl Site {
     pub(super) fn new(epoch: Millis) -> Self {
-        Self { cameras: BTreeMap::new(), epoch: Millis(epoch.0.max(1)), step: Millis(1), arrivals: 0 }
+        Self { cameras: BTreeMap::new(), epoch: Millis(epoch.0.max(1)), step: Millis(1), arrivals: 0, taken_up: false }
     }
 
     pub(super) const fn cameras(&self) -> &BTreeMap<CameraId, Camera> {
@@ -94,7 +96,15 @@ impl Site {
     pub(super) fn restore(&mut self, id: CameraId, camera: Camera) {
         self.arrivals = self.arrivals.max(camera.state.heard);
         self.cameras.insert(id, camera);
+        self.taken_up = true;
         self.pace();
+    }
+
+    /// Whether this is the first window after cameras were taken up; once. They were kept as they waited for their peers, so turns may be
+    /// due before it: judged with it, the camera that sends first would be kept as it waited, and never come further from one restart to
+    /// the next.
+    pub(super) const fn resumes(&mut self) -> bool {
+        std::mem::replace(&mut self.taken_up, false)
     }
 
     /// Sets the step of the time grid anew, after a baseline came or went.

@@ -172,6 +172,7 @@ pub(crate) fn alert(id: u64, camera: &CameraId, state: AlertState, at: UnixMilli
         id,
         camera: camera.clone(),
         scope: Scope::Camera,
+        unattributed: false,
         group: None,
         cause: Cause::ColourCast,
         severity: Severity::High,

@@ -3,8 +3,8 @@
 use driftglass_protocol::id::CameraId;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
-use super::tests::{Fleet, id, settings, window};
-use super::{Dependence, How, Order, OrderError, Settings, Wish};
+use super::super::{Dependence, How, Order, OrderError, Settings, Wish};
+use super::{Fleet, id, settings, window};
 use crate::alert::{AlertState, Scope};
 use crate::baseline::MIN_WINDOWS;
 
@@ -85,7 +85,7 @@ fn without_an_alert_it_learns_from_its_next_window_on_and_a_time_ahead_means_the
         fleet.run(0..60, 2, 0);
         fleet.wish(0, wish);
         assert_eq!(fleet.moves[0].since, Some(UnixMillis(since)), "{wish:?}");
-        let standing = super::Standing::of(&fleet.states[&id(0)]).expect("own bytes");
+        let standing = super::super::Standing::of(&fleet.states[&id(0)]).expect("own bytes");
         assert_eq!((standing.learning_since, standing.learning_windows), (UnixMillis(since), shown), "{wish:?}");
     }
 }
