@@ -3,7 +3,12 @@
 //! At level `l` the indicators are summed over blocks of `2^l` frames; `m` whole blocks, `S₁` the sum of their sums and `S₂` of
 //! their squares, all integers, so ladders of different windows add up. `τ_l = ((S₂ − S₁²/m)/(m−1))/2^l/(p(1−p))` is how much
 //! larger the variance of a block is than independent frames would make it, and `τ = max(1, τ_l over levels with m ≥ 30)`.
-//! Used until there are enough windows for the design effect between them; a short window cannot see its own slow modes.
+//!
+//! **Not what decisions are made on, and not on the wire.** It was meant for a camera's first half hour, before there are windows to
+//! compare with each other. But it cannot see that every stretch of time has a level of its own, which cameras have: on clean clips of
+//! five cameras, a minute known and the tolerances of the catalogue in force, it rejects 15 of 432 windows at 0.001, 35 times as many as
+//! it may (`tests/tests/scenes/cold_start.rs`; 181 times without tolerances). So a camera is not judged before
+//! [`crate::baseline::MIN_WINDOWS`] windows, and agents do not spend 500 bytes a feature on it. It stays as a reference for the traps.
 
 use crate::stats::error::StatisticsError;
 

@@ -10,6 +10,7 @@
 //! printed and not judged.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: a surprise must end it")]
 
+mod cold_start;
 mod run;
 mod scene;
 
