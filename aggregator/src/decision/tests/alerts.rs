@@ -1,6 +1,9 @@
 //! Alerts of single cameras: when they are raised, when they are over, and what must not raise them.
 
+use driftglass_protocol::feature::{CATALOGUE, Subject};
+
 use super::*;
+use crate::baseline::FeatureBaseline;
 
 #[test]
 fn a_shifted_camera_is_alerted_once_and_nobody_else() {
@@ -402,4 +405,29 @@ fn too_few_cameras_leave_open_whether_it_is_the_site_unless_the_others_are_as_ev
         assert_eq!(unattributed, open, "{changed} of {cameras}: {note}");
         assert!(note.ends_with(says) && note.contains("others here") == says.contains("others here"), "{note}");
     }
+}
+
+#[test]
+fn what_a_window_touches_of_a_camera_with_all_features_of_pictures_is_less_than_16_kib() {
+    let pictures = || CATALOGUE.iter().filter(|spec| spec.feature.subject() == Subject::Picture);
+    let every = |minute: i64| {
+        let mut all = window(minute, 0);
+        let histograms = pictures().enumerate().map(|(number, spec)| {
+            let mut histogram = Histogram::new();
+            // As wide as sixty frames can be, and another one in every window.
+            let offset = u8::try_from((number + 7 * usize::try_from(minute).expect("small")) % 16).expect("small");
+            (0..60_u8).for_each(|frame| histogram.add(offset + 4 * frame));
+            (spec.feature, histogram)
+        });
+        all.histograms = histograms.collect();
+        all
+    };
+    let mut fleet = Fleet::new();
+    for minute in 0..60 {
+        (0..5).for_each(|camera| drop(fleet.observe(&id(camera), every(minute))));
+    }
+    let (state, (_, baseline)) = (&fleet.states[&id(0)], &fleet.baselines[&id(0)]);
+    println!("{} features: {} bytes of state, {} of baseline", pictures().count(), state.len(), baseline.len());
+    // Of a baseline its ranks are read with every window; histograms and variograms when something is to be named or an epoch begins.
+    assert!(state.len() + pictures().count() * size_of::<FeatureBaseline>() < 16 << 10);
 }
