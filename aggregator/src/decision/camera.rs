@@ -1,15 +1,20 @@
 //! One camera: learning, then watched; its evidence within an epoch; its alert.
 
 use driftglass_protocol::feature::Feature;
+use driftglass_protocol::id::CameraId;
 use driftglass_protocol::summary::Model;
 use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use super::Change;
 use crate::alert::Alert;
 use crate::baseline::{Baseline, FeatureComparison, Sample};
 use crate::evidence::camera::CameraEvidence;
 use crate::evidence::stake::Stake;
 use crate::evidence::whitening::Calibration;
+
+/// Room made for the state of a camera before it is encoded: that of two dozen features.
+const STATE_BYTES: usize = 12 << 10;
 
 /// What of an alert decides whether it is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,4 +178,10 @@ impl Camera {
     pub(super) fn cadence(&self) -> Millis {
         self.baseline.as_ref().map_or(Millis(1), Baseline::cadence)
     }
+}
+
+/// The state of a camera, to be kept. One that cannot be encoded, for want of memory, leaves the one kept before.
+pub(super) fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
+    let state = postcard::to_extend(&camera.state, Vec::with_capacity(STATE_BYTES)).ok()?;
+    Some(Change::Camera { camera: id.clone(), state })
 }

@@ -15,82 +15,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driftglass_protocol::id::{CameraId, Name};
-use driftglass_protocol::summary::Window;
-use driftglass_protocol::unit::{Millis, UnixMillis};
+use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
 
-use super::attribution::Company;
-use super::camera::{Camera, CameraState, OpenAlert, Waiting};
+use super::camera::{Camera, CameraState, Waiting, kept};
 use super::group::SHARES;
 use super::learning::{Order, OrderError, learn, pool};
-use super::season::{Asked, Places};
+use super::season::Places;
 use super::site::{Pools, Site};
 use super::target::{Judged, Target};
-use super::{Change, CountedWindow, History};
-use crate::alert::severity::{Persistence, leaves_nothing, severity};
-use crate::alert::{Alert, AlertState, Cause, HistoryEntry, Judgement, MovedFeature, Scope, Severity, Verdict};
-use crate::baseline::{Baseline, BaselineError, FeatureComparison, Tolerances, compare};
-use crate::diagnose;
-use crate::evidence::budget::AlarmBudget;
-use crate::evidence::calibrator::square_root_adjuster;
+use super::{Change, CountedWindow, History, Settings};
+use crate::alert::{Alert, AlertState, HistoryEntry, Judgement, Scope, Severity};
+use crate::baseline::{Baseline, BaselineError, compare};
 use crate::evidence::camera::CameraEvidence;
-use crate::evidence::fdr::{self, Rejections};
 use crate::evidence::peers::ENOUGH_PEERS;
-use crate::evidence::whitening::LENGTHS;
 use crate::ledger::Decide;
-use crate::stats::error::StatisticsError;
-
-/// Most windows since the change that are pooled to name the fault.
-const DIAGNOSIS_WINDOWS_MAX: usize = 32;
-pub(super) const FOR_EVER: UnixMillis = UnixMillis(i64::MAX);
-/// Room made for the state of a camera before it is encoded: that of two dozen features.
-const STATE_BYTES: usize = 12 << 10;
-/// Windows in a row as before until an alert is resolved, or changed until a resolved one is open again.
-pub(super) const STREAK: i32 = 10;
-
-/// Under which dependence between cameras the promise holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dependence {
-    /// Independence or positive dependence (Benjamini and Yekutieli 2001), which is what is left once peers are taken off.
-    #[default]
-    Positive,
-    /// Any: e-BH on adjusted evidence (Wang and Ramdas 2022). Twice the evidence is needed, on a logarithmic scale.
-    Arbitrary,
-}
-
-impl Dependence {
-    /// Which of the largest evidences of an epoch are discoveries.
-    fn discoveries(self, family: usize, suprema: &[f64], q: f64) -> Result<Rejections, StatisticsError> {
-        match self {
-            Self::Positive => {
-                let p: Vec<f64> = suprema.iter().map(|supremum| 1.0 / supremum).collect();
-                fdr::benjamini_hochberg_of(family, &p, q)
-            }
-            Self::Arbitrary => {
-                // A running maximum is no e-value; adjusted it is one.
-                let adjusted: Vec<f64> = suprema.iter().map(|&supremum| square_root_adjuster(supremum)).collect();
-                fdr::e_benjamini_hochberg(family, &adjusted, q)
-            }
-        }
-    }
-}
-
-/// What an operator may set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// Expected share of false alerts among those of an epoch, above 0 and at most 0.5.
-    pub q: f64,
-    /// How the evidence of cameras may depend on each other.
-    pub dependence: Dependence,
-    /// False alerts allowed per site and month; where given, q is what keeps it, and at most the above.
-    pub budget: Option<AlarmBudget>,
-    /// Length of an epoch.
-    pub epoch: Millis,
-    /// How long a camera is watched before it has a baseline; never fewer than [`crate::baseline::MIN_WINDOWS`] windows.
-    pub learning: Millis,
-    /// Shifts that count as none.
-    pub tolerances: Tolerances,
-}
 
 /// Why stored state cannot be used.
 #[derive(Debug, Error)]
@@ -113,21 +52,14 @@ pub enum StateError {
     },
 }
 
-/// What a camera has shown lately.
-pub(super) struct Look {
-    /// Its windows as one.
-    pub(super) pooled: CountedWindow,
-    pub(super) comparisons: Vec<FeatureComparison>,
-}
-
 /// The decision core.
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
-    places: Places,
-    sites: BTreeMap<Name, Site>,
+    pub(super) places: Places,
+    pub(super) sites: BTreeMap<Name, Site>,
     pools: Pools,
-    alerts: BTreeMap<u64, Alert>,
+    pub(super) alerts: BTreeMap<u64, Alert>,
     next_alert_id: u64,
     judged: Judged,
     /// What is promised in the epoch begun last.
@@ -181,10 +113,6 @@ impl Core {
 
     pub(super) fn camera_mut(&mut self, id: &CameraId) -> Option<&mut Camera> {
         self.sites.get_mut(&id.device.site)?.camera_mut(id)
-    }
-
-    pub(super) const fn sites(&self) -> &BTreeMap<Name, Site> {
-        &self.sites
     }
 
     pub(super) fn all_cameras(&self) -> impl Iterator<Item = (&CameraId, &Camera)> {
@@ -435,54 +363,6 @@ impl Core {
         }
     }
 
-    /// Whether a camera that was discovered shows what it usually shows at this time. The same picture again and again never is usual.
-    fn looks_as_usual<H: History>(
-        &self,
-        id: &CameraId,
-        newest: (&CameraId, &CountedWindow),
-        history: &H,
-    ) -> Result<bool, H::Error> {
-        let evidence = self.camera(id).and_then(|camera| camera.state.evidence.as_ref());
-        let Some(evidence) = evidence.filter(|evidence| !evidence.is_frozen()) else { return Ok(false) };
-        self.is_usual(id, self.lately(id, evidence.onset(), newest, history)?, history)
-    }
-
-    /// A resolved alert is not opened again for what its camera usually shows at this time.
-    fn let_be_if_usual<H: History>(
-        &mut self,
-        id: &CameraId,
-        window: &CountedWindow,
-        history: &H,
-    ) -> Result<(), H::Error> {
-        let opens_next = |open: &OpenAlert| open.resolved && open.streak == 1 - STREAK;
-        let Some(camera) = self.camera(id) else { return Ok(()) };
-        if !camera.state.alert.iter().chain(&camera.state.shared).any(opens_next) {
-            return Ok(());
-        }
-        let mut windows =
-            history.windows(id, UnixMillis(i64::MIN)..window.window.start, STREAK.unsigned_abs() as usize)?;
-        windows.push(window.clone());
-        if self.is_usual(id, windows, history)?
-            && let Some(CameraState { alert, shared, .. }) = self.camera_mut(id).map(|camera| &mut camera.state)
-        {
-            alert.iter_mut().chain(shared).filter(|open| opens_next(open)).for_each(|open| open.streak = 0);
-        }
-        Ok(())
-    }
-
-    /// Whether these windows of a camera, oldest first, show what it usually shows at this time.
-    pub(super) fn is_usual<H: History>(
-        &self,
-        id: &CameraId,
-        windows: Vec<CountedWindow>,
-        history: &H,
-    ) -> Result<bool, H::Error> {
-        let Some(camera) = self.camera(id) else { return Ok(false) };
-        let Some(baseline) = &camera.baseline else { return Ok(false) };
-        let asked = Asked { id, place: self.places.of(&id.device.site), since: camera.state.learning_since, baseline };
-        asked.looks_as_usual(windows, history)
-    }
-
     /// Cameras that are discovered in an epoch and that have no alert yet.
     fn discoveries(&self, epoch: i64) -> Vec<CameraId> {
         let (with_peers, alone): (Vec<&Site>, Vec<&Site>) =
@@ -519,141 +399,9 @@ impl Core {
             .map(|((id, ..), _)| id.clone())
             .collect()
     }
-
-    /// Opens the alert of a camera.
-    fn raise<H: History>(
-        &mut self,
-        id: &CameraId,
-        newest: (&CameraId, &CountedWindow),
-        history: &H,
-    ) -> Result<Option<Change>, H::Error> {
-        let at = newest.1.window.end();
-        let onset = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()?.onset());
-        let Some(look) = self.look(id, onset, newest, history)? else { return Ok(None) };
-        let Some(evidence) = self.camera(id).and_then(|camera| camera.state.evidence.as_ref()) else { return Ok(None) };
-        let mut diagnosis = if evidence.is_frozen() {
-            diagnose::diagnose_as(Cause::Frozen, &look.comparisons)
-        } else {
-            diagnose::diagnose(&look.comparisons)
-        };
-        if let Some(baseline) = self.camera(id).and_then(|camera| camera.baseline.as_ref()) {
-            measure(&mut diagnosis.features, &look.pooled, baseline);
-        }
-        let company = self.sites.get(&id.device.site).map(|site| Company::of(id, site, evidence.epoch));
-        let beside = company.and_then(Company::note).map_or_else(String::new, |note| format!("; {note}"));
-        let note = format!(
-            "evidence {:.0} against {} cameras at q = {}: {}{beside}",
-            evidence.supremum,
-            self.cameras(),
-            (self.q_in(evidence.epoch) * 1e4).round() / 1e4,
-            diagnosis.explanation
-        );
-        let alert = Alert {
-            id: self.number(),
-            camera: id.clone(),
-            scope: Scope::Camera,
-            // A picture that stands still is no matter of light or power.
-            unattributed: diagnosis.cause != Cause::Frozen && company.is_some_and(Company::leaves_it_open),
-            group: None,
-            cause: diagnosis.cause,
-            severity: diagnosis.severity,
-            state: AlertState::Alerting,
-            first_window: look.pooled.window.start,
-            raised_at: at,
-            features: diagnosis.features,
-            verdict: None,
-            history: vec![entry(at, AlertState::Alerting, note)],
-        };
-        if let Some(camera) = self.camera_mut(id) {
-            camera.state.alert = Some(OpenAlert::new(&alert, diagnosis.effect));
-        }
-        Ok(Some(self.open(alert)))
-    }
-
-    /// What a camera has shown, beside its baseline, since the window of its epoch in which its evidence began to grow.
-    pub(super) fn look<H: History>(
-        &self,
-        id: &CameraId,
-        onset: Option<u32>,
-        newest: (&CameraId, &CountedWindow),
-        history: &H,
-    ) -> Result<Option<Look>, H::Error> {
-        let Some(baseline) = self.camera(id).and_then(|camera| camera.baseline.as_ref()) else { return Ok(None) };
-        let pooled = CountedWindow::sum(self.lately(id, onset, newest, history)?);
-        Ok(pooled.map(|pooled| Look { comparisons: compare(&pooled, baseline), pooled }))
-    }
-
-    /// The windows of a camera since the one of its epoch in which its evidence began to grow.
-    pub(super) fn lately<H: History>(
-        &self,
-        id: &CameraId,
-        onset: Option<u32>,
-        newest: (&CameraId, &CountedWindow),
-        history: &H,
-    ) -> Result<Vec<CountedWindow>, H::Error> {
-        let Some(camera) = self.camera(id) else { return Ok(Vec::new()) };
-        let Some(evidence) = &camera.state.evidence else { return Ok(Vec::new()) };
-        // A small change is seen in long blocks only, without a single window that stands out: then the longest of them.
-        let epoch_length = i64::from(self.settings.epoch.0.max(1));
-        let span = epoch_length / i64::from(evidence.horizon.max(1));
-        let onset = onset.map_or_else(
-            || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
-            |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
-        );
-        let mut windows = history.windows(id, onset..FOR_EVER, DIAGNOSIS_WINDOWS_MAX)?;
-        if newest.0 == id {
-            windows.push(newest.1.clone());
-        }
-        Ok(windows)
-    }
-
-    /// Resolves an alert whose camera is as before, opens it again when the change is back within the same epoch, and makes it graver
-    /// the longer it lasts.
-    fn follow(&mut self, id: &CameraId, window: Window, comparisons: &[FeatureComparison]) -> Option<Change> {
-        let open = self.sites.get_mut(&id.device.site)?.camera_mut(id)?.state.alert.as_mut()?;
-        let streak = open.observe(comparisons, window.length);
-        // One that an operator calls false is not raised again for the same change.
-        let alert = self.alerts.get_mut(&open.id).filter(|alert| alert.verdict != Some(Verdict::False))?;
-        let lasted = Persistence::from_millis(open.lasted);
-        let grave = severity(open.effect, lasted, leaves_nothing(alert.cause)).max(alert.severity);
-        let (state, note) = if !open.resolved && streak == STREAK {
-            (AlertState::Resolved, format!("as before for {STREAK} windows"))
-        } else if open.resolved && streak == -STREAK {
-            (AlertState::Alerting, format!("changed again for {STREAK} windows"))
-        } else if grave > alert.severity {
-            (alert.state, format!("graver, for it has lasted {} minutes", open.lasted / 60_000))
-        } else {
-            return None;
-        };
-        open.resolved = state == AlertState::Resolved;
-        alert.severity = grave;
-        alert.state = state;
-        alert.history.push(entry(window.end(), state, note));
-        Some(Change::Alert(Box::new(alert.clone())))
-    }
-}
-
-/// Says of every feature that moved how large the difference is.
-fn measure(moved: &mut [MovedFeature], window: &CountedWindow, baseline: &Baseline) {
-    for moved in moved {
-        moved.effect = moved.feature().and_then(|feature| {
-            let sizes = baseline.feature(feature)?.effect_sizes(window.histogram(feature)?, window.window.merged)?;
-            Some(sizes.into())
-        });
-    }
 }
 
 /// That a camera which nobody knew has no baseline in force: it may be one whose state could not be taken up again.
 fn unlearned(id: &CameraId) -> impl Iterator<Item = Change> {
     std::iter::once(Change::InForce { camera: id.clone(), version: None })
-}
-
-/// The state of a camera, to be kept. One that cannot be encoded, for want of memory, leaves the one kept before.
-pub(super) fn kept(id: &CameraId, camera: &Camera) -> Option<Change> {
-    let state = postcard::to_extend(&camera.state, Vec::with_capacity(STATE_BYTES)).ok()?;
-    Some(Change::Camera { camera: id.clone(), state })
-}
-
-pub(super) fn entry(at: UnixMillis, state: AlertState, note: String) -> HistoryEntry {
-    HistoryEntry { at, state, author: String::from("driftglass"), note }
 }

@@ -17,8 +17,9 @@ use driftglass_protocol::id::{CameraId, Name};
 use driftglass_protocol::summary::{Model, Window};
 use driftglass_protocol::unit::UnixMillis;
 
+use super::alerts::{STREAK, entry};
 use super::camera::{Camera, OpenAlert};
-use super::core::{Core, STREAK, entry};
+use super::core::Core;
 use super::site::Site;
 use super::{Change, CountedWindow, History};
 use crate::alert::severity::{Persistence, leaves_nothing, severity};
@@ -171,7 +172,7 @@ impl Core {
         touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
         let mut changes = Vec::new();
-        for group in discovered(self.sites(), epoch, self.q_in(epoch)) {
+        for group in discovered(&self.sites, epoch, self.q_in(epoch)) {
             let told = |alert: &Alert| {
                 let open = Together::of(alert);
                 open.as_ref() == Some(&group) || (open == Some(Together::Fleet) && matches!(group, Together::Site(_)))

@@ -17,10 +17,12 @@ use driftglass_protocol::unit::UnixMillis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::camera::kept;
 use super::camera::{Camera, Left, Said};
-use super::core::{Core, FOR_EVER, Settings, kept};
+use super::core::Core;
 use super::site::Pools;
 use super::{Change, CountedWindow, History};
+use super::{FOR_EVER, Settings};
 use crate::alert::{AlertState, HistoryEntry};
 use crate::baseline::{Baseline, MIN_WINDOWS};
 

@@ -4,6 +4,7 @@
 //! names the fault. It performs no I/O: earlier windows are read through [`History`], and everything to be kept is returned as a
 //! [`Change`], which the caller stores in the same transaction as the window itself.
 
+mod alerts;
 mod attribution;
 mod camera;
 mod core;
@@ -12,15 +13,17 @@ pub(crate) mod fixture;
 mod group;
 mod learning;
 pub mod season;
+mod settings;
 mod site;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use self::camera::Standing;
-pub use self::core::{Core, Dependence, Settings, StateError};
+pub use self::core::{Core, StateError};
 pub(crate) use self::group::SHARES;
 pub use self::learning::{BaselineMove, How, Order, OrderError, Origin, Wish};
+pub use self::settings::{Dependence, Settings};
 pub use self::target::Target;
 
 use std::ops::Range;
@@ -32,6 +35,9 @@ use driftglass_protocol::summary::{Model, Quality, Summary, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
 use crate::alert::Alert;
+
+/// The end of a stretch of time that has none.
+const FOR_EVER: UnixMillis = UnixMillis(i64::MAX);
 
 /// A window as the core reads it: counts per feature.
 #[derive(Clone, Debug)]

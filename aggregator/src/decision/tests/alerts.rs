@@ -424,7 +424,9 @@ fn what_a_window_touches_of_a_camera_with_all_features_of_pictures_is_less_than_
     };
     let mut fleet = Fleet::new();
     for minute in 0..60 {
-        (0..5).for_each(|camera| drop(fleet.observe(&id(camera), every(minute))));
+        for camera in 0..5 {
+            fleet.observe(&id(camera), every(minute));
+        }
     }
     let (state, (_, baseline)) = (&fleet.states[&id(0)], &fleet.baselines[&id(0)]);
     println!("{} features: {} bytes of state, {} of baseline", pictures().count(), state.len(), baseline.len());
