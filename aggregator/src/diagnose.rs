@@ -153,7 +153,9 @@ impl Signature<'_> {
 
         let quiet = |shifts: &[f64]| shifts.iter().all(|shift| shift.abs() < 1.5);
         let colours = [self.shift(F::CbMean), self.shift(F::CrMean)];
-        if self.shift(F::ChangeFraction) < -0.5
+        // A picture that stands still stands where it stood.
+        if !displaced
+            && self.shift(F::ChangeFraction) < -0.5
             && quiet(&[luma, contrast, detail, tilt, blocks, coarser])
             && quiet(&colours)
         {

@@ -7,7 +7,11 @@
 //!
 //! What the table cannot show: half a clip of fifteen to eighty seconds is no day. The baseline has not seen what comes by once an
 //! hour, so less is found, and later, than of a camera that was watched for a day. Clips of fewer than [`ENOUGH_FRAMES`] frames are
-//! printed and not judged.
+//! printed and not judged, nor is what comes after the first 200 frames: in the clip `overhead-cars` the camera is ten pixels beside where
+//! it was from frame 230 on, and that is told.
+//!
+//! The clips are run backwards as well, which makes other cameras of them: other things are learned, and other things come later. No
+//! figure of ours was chosen by those, so they say how far the others can be trusted; what is asked of them is less.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: a surprise must end it")]
 
 mod cold_start;
@@ -26,8 +30,9 @@ const MINUTE: Millis = Millis(60_000);
 const DAY: u32 = 24 * 60 * 60_000;
 /// Fewest frames a clip must have for its verdict to count.
 const ENOUGH_FRAMES: usize = 120;
-/// Share of the pairs of camera and fault that must be found, in percent.
+/// Share of the pairs of camera and fault that must be found, in percent, of clips as they were taken and backwards.
 const FOUND: usize = 95;
+const FOUND_BACKWARDS: usize = 80;
 
 /// What became of one camera with one fault.
 struct Verdict {
@@ -72,62 +77,96 @@ fn watch(scene: &Scene, pictures: &[image::RgbImage], kind: Option<Kind>) -> Ver
     Verdict { alert: alerts.into_iter().next(), before, windows }
 }
 
-#[test]
-fn faults_of_severity_three_are_found_and_clean_halves_are_quiet() {
-    let scenes: Vec<Scene> = scene::all().into_iter().filter(|scene| scene.times.is_none()).collect();
-    let kinds: Vec<Option<Kind>> = std::iter::once(None).chain(Kind::ALL.map(Some)).collect();
-    let verdicts: Mutex<BTreeMap<(usize, usize), Verdict>> = Mutex::default();
-    let jobs = Mutex::new(0..scenes.len());
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(index) = next(&jobs) {
-                    let scene = &scenes[index];
-                    let pictures = scene.pictures();
-                    for (column, kind) in kinds.iter().enumerate() {
-                        let verdict = watch(scene, &pictures, *kind);
-                        verdicts.lock().expect("no panic elsewhere").insert((index, column), verdict);
-                    }
-                }
-            });
-        }
-    });
-    let verdicts = verdicts.into_inner().expect("no panic");
+/// All clips with all faults.
+struct Matrix {
+    found: usize,
+    pairs: usize,
+    /// Clips whose clean halves were alerted.
+    false_alerts: Vec<String>,
+    /// What frozen cameras were called.
+    frozen: Vec<Cause>,
+}
 
-    let (mut found, mut pairs, mut false_alerts, mut frozen) = (0, 0, Vec::new(), Vec::new());
-    eprintln!(
-        "{:>20}  {}",
-        "windows to the alert",
-        scenes.iter().map(|s| format!("{:>20}", s.name)).collect::<String>()
-    );
-    for (column, kind) in kinds.iter().enumerate() {
-        let mut line = format!("{:>20}  ", kind.map_or("clean", Kind::name));
-        for (index, scene) in scenes.iter().enumerate() {
-            let verdict = &verdicts[&(index, column)];
-            let text = verdict.alert.as_ref().map_or_else(
-                || format!("- of {}", verdict.windows),
-                |alert| format!("{} {}", verdict.delay(), alert.cause.name()),
-            );
-            line += &format!("{text:>20}");
-            if scene.frames.len() >= ENOUGH_FRAMES {
-                match kind {
-                    Some(_) => {
-                        pairs += 1;
-                        found += usize::from(verdict.alert.is_some());
-                        if *kind == Some(Kind::Frozen) {
-                            frozen.extend(verdict.alert.as_ref().map(|alert| alert.cause));
+impl Matrix {
+    /// Watches every clip, and prints when what was alerted.
+    fn of(scenes: &[Scene]) -> Self {
+        let kinds: Vec<Option<Kind>> = std::iter::once(None).chain(Kind::ALL.map(Some)).collect();
+        let verdicts: Mutex<BTreeMap<(usize, usize), Verdict>> = Mutex::default();
+        let jobs = Mutex::new(0..scenes.len());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while let Some(index) = next(&jobs) {
+                        let scene = &scenes[index];
+                        let pictures = scene.pictures();
+                        for (column, kind) in kinds.iter().enumerate() {
+                            let verdict = watch(scene, &pictures, *kind);
+                            verdicts.lock().expect("no panic elsewhere").insert((index, column), verdict);
                         }
                     }
-                    None => false_alerts.extend(verdict.alert.iter().map(|_| &scene.name)),
+                });
+            }
+        });
+        let verdicts = verdicts.into_inner().expect("no panic");
+
+        let mut matrix = Self { found: 0, pairs: 0, false_alerts: Vec::new(), frozen: Vec::new() };
+        eprintln!(
+            "{:>20}  {}",
+            "windows to the alert",
+            scenes.iter().map(|s| format!("{:>22}", s.name)).collect::<String>()
+        );
+        for (column, kind) in kinds.iter().enumerate() {
+            let mut line = format!("{:>20}  ", kind.map_or("clean", Kind::name));
+            for (index, scene) in scenes.iter().enumerate() {
+                let verdict = &verdicts[&(index, column)];
+                let text = verdict.alert.as_ref().map_or_else(
+                    || format!("- of {}", verdict.windows),
+                    |alert| format!("{} {}", verdict.delay(), alert.cause.name()),
+                );
+                line += &format!("{text:>22}");
+                if scene.frames.len() >= ENOUGH_FRAMES {
+                    matrix.count(scene, *kind, verdict);
                 }
             }
+            eprintln!("{line}");
         }
-        eprintln!("{line}");
+        eprintln!("found {} of {} pairs of clips of at least {ENOUGH_FRAMES} frames", matrix.found, matrix.pairs);
+        matrix
     }
-    eprintln!("found {found} of {pairs} pairs of clips of at least {ENOUGH_FRAMES} frames");
-    assert!(false_alerts.is_empty(), "alerts on clean halves: {false_alerts:?}");
-    assert!(frozen.iter().all(|cause| *cause == Cause::Frozen), "{frozen:?}");
-    assert!(found * 100 >= pairs * FOUND, "found {found} of {pairs}");
+
+    fn count(&mut self, scene: &Scene, kind: Option<Kind>, verdict: &Verdict) {
+        if kind.is_none() {
+            self.false_alerts.extend(verdict.alert.iter().map(|_| scene.name.clone()));
+            return;
+        }
+        self.pairs += 1;
+        self.found += usize::from(verdict.alert.is_some());
+        if kind == Some(Kind::Frozen) {
+            self.frozen.extend(verdict.alert.as_ref().map(|alert| alert.cause));
+        }
+    }
+
+    fn hold(&self, found: usize) {
+        assert!(self.false_alerts.is_empty(), "alerts on clean halves: {:?}", self.false_alerts);
+        assert!(self.frozen.iter().all(|cause| *cause == Cause::Frozen), "{:?}", self.frozen);
+        assert!(self.found * 100 >= self.pairs * found, "found {} of {}", self.found, self.pairs);
+    }
+}
+
+fn clips() -> Vec<Scene> {
+    scene::all().into_iter().filter(|scene| scene.times.is_none()).collect()
+}
+
+#[test]
+fn faults_of_severity_three_are_found_and_clean_halves_are_quiet() {
+    Matrix::of(&clips()).hold(FOUND);
+}
+
+#[test]
+fn most_are_found_of_the_same_clips_backwards_too_and_clean_halves_are_quiet() {
+    let mut clips = clips();
+    clips.iter_mut().for_each(|clip| clip.frames.reverse());
+    Matrix::of(&clips).hold(FOUND_BACKWARDS);
 }
 
 fn next(jobs: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
