@@ -10,6 +10,8 @@
 use driftglass_protocol::limit::BINS;
 use serde::{Deserialize, Serialize};
 
+use super::cumulative::Cumulative;
+
 /// Thresholds of a grid.
 pub const THRESHOLDS: usize = 15;
 
@@ -66,20 +68,19 @@ impl Grid {
         &self.shares
     }
 
-    /// How a window differs, with a dead zone of `tolerance` bins, beyond which bin 0 lies in any case if it is `zero_apart`, and how many
-    /// values it has; `None` for a window without counts.
+    /// How a window differs, with a dead zone of `tolerance` bins, beyond which bin 0 lies in any case if it is `zero_apart`; `None` for a
+    /// window without counts.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
         reason = "counts of a window are small, and shares are kept in single precision"
     )]
-    pub fn read(&self, counts: &[u32; BINS], tolerance: u8, zero_apart: bool) -> Option<(Reading, u64)> {
-        let cumulative = Cumulative::of(counts);
-        let total = cumulative.total;
+    pub(super) fn read(&self, window: &Cumulative, tolerance: u8, zero_apart: bool) -> Option<Reading> {
+        let total = window.total();
         if total == 0 {
             return None;
         }
-        let share = |bin: usize| cumulative.up_to(bin.min(BINS - 1)) as f32 / total as f32;
+        let share = |bin: usize| window.up_to(bin.min(BINS - 1)) as f32 / total as f32;
         let mut reading = [0.0; THRESHOLDS];
         for ((slot, &bin), &normal) in reading.iter_mut().zip(&self.bins).zip(&self.shares) {
             let (bin, tolerance) = (usize::from(bin), usize::from(tolerance));
@@ -97,51 +98,17 @@ impl Grid {
                 0.0
             };
         }
-        Some((reading, total))
-    }
-}
-
-/// Parts of the axis that are added up side by side: one long sum, each step waiting for the one before, is what most of a window's time
-/// would go to.
-const PARTS: usize = 4;
-const PART: usize = BINS / PARTS;
-
-/// Values up to and including each bin.
-struct Cumulative {
-    /// Within its part.
-    within: [[u64; PARTS]; PART],
-    /// In the parts before.
-    before: [u64; PARTS],
-    total: u64,
-}
-
-impl Cumulative {
-    /// 256 counts of 32 bits cannot overflow 64.
-    fn of(counts: &[u32; BINS]) -> Self {
-        let (mut within, mut sums) = ([[0; PARTS]; PART], [0_u64; PARTS]);
-        for (bin, slot) in within.iter_mut().enumerate() {
-            for (part, sum) in sums.iter_mut().enumerate() {
-                *sum += u64::from(counts[part * PART + bin]);
-            }
-            *slot = sums;
-        }
-        let (mut before, mut total) = ([0; PARTS], 0);
-        for (slot, sum) in before.iter_mut().zip(sums) {
-            *slot = total;
-            total += sum;
-        }
-        Self { within, before, total }
-    }
-
-    fn up_to(&self, bin: usize) -> u64 {
-        let part = bin / PART;
-        self.before[part] + self.within[bin % PART][part]
+        Some(reading)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cumulative(counts: [u32; BINS]) -> Cumulative {
+        Cumulative::of(&counts)
+    }
 
     fn around(middle: usize) -> [u32; BINS] {
         let mut counts = [0; BINS];
@@ -154,20 +121,20 @@ mod tests {
     #[test]
     fn a_window_like_the_baseline_reads_as_nothing() {
         let grid = Grid::of(&around(100)).expect("counts");
-        let reading = grid.read(&around(100), 0, false).expect("counts").0;
+        let reading = grid.read(&cumulative(around(100)), 0, false).expect("counts");
         assert!(reading.iter().all(|difference| difference.abs() < 1e-6), "{reading:?}");
     }
 
     #[test]
     fn a_shift_upwards_takes_shares_away_from_below_and_one_within_the_tolerance_does_not() {
         let grid = Grid::of(&around(100)).expect("counts");
-        let reading = grid.read(&around(108), 0, false).expect("counts").0;
+        let reading = grid.read(&cumulative(around(108)), 0, false).expect("counts");
         assert!(reading.iter().all(|&difference| difference <= 0.0) && reading[7] < -0.1, "{reading:?}");
-        let tolerated = grid.read(&around(108), 9, false).expect("counts").0;
+        let tolerated = grid.read(&cumulative(around(108)), 9, false).expect("counts");
         assert!(tolerated.iter().all(|difference| difference.abs() < 0.04), "{tolerated:?}");
-        let beyond = grid.read(&around(150), 9, false).expect("counts").0;
+        let beyond = grid.read(&cumulative(around(150)), 9, false).expect("counts");
         assert!(beyond.iter().zip(grid.shares()).all(|(difference, share)| (difference + share).abs() < 1e-6));
-        let below = grid.read(&around(40), 9, false).expect("counts").0;
+        let below = grid.read(&cumulative(around(40)), 9, false).expect("counts");
         assert!(below.iter().zip(grid.shares()).all(|(difference, share)| (difference - (1.0 - share)).abs() < 1e-6));
     }
 
@@ -175,7 +142,7 @@ mod tests {
     fn the_distance_on_the_grid_never_exceeds_kolmogorov_and_smirnov_s() {
         for shift in [0_usize, 1, 5, 9, 40] {
             let (normal, window) = (around(60), around(60 + shift));
-            let on_grid = Grid::of(&normal).expect("counts").read(&window, 0, false).expect("counts").0;
+            let on_grid = Grid::of(&normal).expect("counts").read(&cumulative(window), 0, false).expect("counts");
             let largest = on_grid.iter().fold(0.0_f64, |most, difference| most.max(f64::from(difference.abs())));
             let exact = crate::stats::binned::kolmogorov_smirnov(&window[..], &normal[..], 0).expect("counts");
             assert!(largest <= exact + 1e-6 && largest > 0.9 * exact - 1e-6, "{shift}: {largest} of {exact}");
@@ -183,22 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn every_bin_counts_what_lies_at_or_below_it() {
-        let mut counts = std::array::from_fn(|bin| u32::try_from(bin * 7 % 11).expect("small"));
-        (counts[63], counts[64], counts[255]) = (u32::MAX, u32::MAX, u32::MAX);
-        let cumulative = Cumulative::of(&counts);
-        let mut below = 0;
-        for (bin, &count) in counts.iter().enumerate() {
-            below += u64::from(count);
-            assert_eq!(cumulative.up_to(bin), below, "bin {bin}");
-        }
-        assert_eq!(cumulative.total, below);
-    }
-
-    #[test]
     fn nothing_to_count_gives_no_grid_and_no_reading() {
         assert!(Grid::of(&[0; BINS]).is_none());
-        assert!(Grid::of(&around(100)).expect("counts").read(&[0; BINS], 4, false).is_none());
+        assert!(Grid::of(&around(100)).expect("counts").read(&cumulative([0; BINS]), 4, false).is_none());
     }
 
     #[test]
@@ -208,11 +162,19 @@ mod tests {
         let mut frozen = live;
         frozen[0] = 180;
         let grid = Grid::of(&live).expect("counts");
-        let reading = |window, apart| grid.read(window, 8, apart).expect("counts").0.iter().sum::<f32>() / 15.0;
+        let reading = |window: &[u32; BINS], apart| {
+            grid.read(&cumulative(*window), 8, apart).expect("counts").iter().sum::<f32>() / 15.0
+        };
         assert!(reading(&frozen, false).abs() < 1e-6);
         assert!(reading(&frozen, true) > 0.2, "three frames in four are repeated");
         assert!(reading(&live, true).abs() < 1e-6);
         let used_to_it = Grid::of(&frozen).expect("counts");
-        assert!(used_to_it.read(&frozen, 8, true).expect("counts").0.iter().all(|difference| difference.abs() < 1e-6));
+        assert!(
+            used_to_it
+                .read(&cumulative(frozen), 8, true)
+                .expect("counts")
+                .iter()
+                .all(|difference| difference.abs() < 1e-6)
+        );
     }
 }

@@ -10,6 +10,7 @@
 //! one time of the day is asked of other days when it matters (`crate::decision::season`).
 
 mod compare;
+mod cumulative;
 #[cfg(test)]
 mod effect_tests;
 mod grid;
@@ -24,5 +25,5 @@ pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
 pub use grid::{Grid, Reading, Sample, THRESHOLDS};
-pub use reference::{Baseline, BaselineError, FeatureBaseline, MIN_WINDOWS, Tolerances};
+pub use reference::{Baseline, BaselineError, Beside, FeatureBaseline, MIN_WINDOWS, Tolerances};
 pub use repeats::Repeats;

@@ -14,6 +14,7 @@
 use driftglass_protocol::feature::{Feature, Subject};
 use serde::{Deserialize, Serialize};
 
+use super::cumulative::Cumulative;
 use super::rarity::many;
 use crate::decision::CountedWindow;
 
@@ -66,9 +67,10 @@ impl Range {
     }
 
     /// Whether nearly all values lie outside.
-    fn excludes(self, counts: &[u32; 256]) -> bool {
-        let within: u64 = counts[usize::from(self.low)..=usize::from(self.high)].iter().map(|&n| u64::from(n)).sum();
-        let all: u64 = counts.iter().map(|&n| u64::from(n)).sum();
+    fn excludes(self, window: &Cumulative) -> bool {
+        let below = self.low.checked_sub(1).map_or(0, |bin| window.up_to(bin.into()));
+        let within = window.up_to(self.high.into()) - below;
+        let all = window.total();
         all > 0 && within as f64 <= (1.0 - NEARLY_ALL) * all as f64
     }
 }
@@ -95,7 +97,9 @@ impl Novelty {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of windows")]
             let others = without_neighbours(&ranges, memory.ceil() as usize);
             for ((outside, window), others) in outside.iter_mut().zip(windows).zip(others) {
-                let beyond = |(others, counts): (Range, [u32; 256])| others.widened(tolerance).excludes(&counts);
+                let beyond = |(others, counts): (Range, [u32; 256])| {
+                    others.widened(tolerance).excludes(&Cumulative::of(&counts))
+                };
                 *outside += usize::from(others.zip(counts(window)).is_some_and(beyond));
             }
         }
@@ -107,16 +111,17 @@ impl Novelty {
         Some(Self { known, share, memory })
     }
 
-    /// The standard normal deviate of a window that is novel, or is not.
+    /// Whether nearly all values of a feature, by its wire number, lie far outside.
+    pub(super) fn is_outside(&self, feature: u8, window: &Cumulative) -> bool {
+        let known = self.known.iter().find(|(known, _)| *known == feature);
+        known.is_some_and(|(_, range)| range.excludes(window))
+    }
+
+    /// The standard normal deviate of a window with so many features outside: it is novel, or is not.
     #[must_use]
-    pub(super) fn deviate(&self, window: &CountedWindow) -> f32 {
-        let outside = |(number, range): &&(u8, Range)| {
-            Feature::from_number(*number)
-                .and_then(|feature| window.histogram(feature))
-                .is_some_and(|histogram| range.excludes(histogram.counts()))
-        };
-        let novel = self.known.iter().filter(outside).take(FEATURES).count() >= FEATURES;
-        many(f64::from(u8::from(novel)) / self.memory, 1.0 / self.memory, self.share)
+    pub(super) fn deviate(&self, outside: usize) -> f32 {
+        let novel = u8::from(outside >= FEATURES);
+        many(f64::from(novel) / self.memory, 1.0 / self.memory, self.share)
     }
 }
 
@@ -173,6 +178,12 @@ mod tests {
         Novelty::learn(&windows, &SEEN.map(|feature| (feature, 2)), memory).expect("enough features")
     }
 
+    fn deviate(novelty: &Novelty, window: &CountedWindow) -> f32 {
+        let counts =
+            window.histograms.iter().map(|(feature, counts)| (feature.number(), Cumulative::of(counts.counts())));
+        novelty.deviate(counts.filter(|(feature, counts)| novelty.is_outside(*feature, counts)).count())
+    }
+
     /// A road: empty most of the time, now and then a car for five windows.
     fn road() -> Vec<CountedWindow> {
         (0..100).map(|at| if at % 20 < 5 { window(&[118, 120, 121]) } else { window(&[80, 81, 82]) }).collect()
@@ -181,17 +192,17 @@ mod tests {
     #[test]
     fn what_lies_far_beyond_everything_is_novel_and_what_jumps_within_it_is_not() {
         let normal = learn(&road(), 5.0);
-        assert!(normal.deviate(&window(&[80, 80, 80])) <= 0.0, "an empty road");
-        assert!(normal.deviate(&window(&[121, 121, 121])) <= 0.0, "a car that stays");
-        assert!(normal.deviate(&window(&[72, 72, 72])) <= 0.0, "a little darker than ever");
-        assert!(normal.deviate(&window(&[40, 40, 40])) > 0.5, "a cover");
-        assert!(normal.deviate(&window(&[40, 40, 81])) <= 0.0, "some frames only");
+        assert!(deviate(&normal, &window(&[80, 80, 80])) <= 0.0, "an empty road");
+        assert!(deviate(&normal, &window(&[121, 121, 121])) <= 0.0, "a car that stays");
+        assert!(deviate(&normal, &window(&[72, 72, 72])) <= 0.0, "a little darker than ever");
+        assert!(deviate(&normal, &window(&[40, 40, 40])) > 0.5, "a cover");
+        assert!(deviate(&normal, &window(&[40, 40, 81])) <= 0.0, "some frames only");
     }
 
     #[test]
     fn the_longer_a_camera_remembers_the_less_a_window_says() {
         let cover = window(&[40, 40, 40]);
-        let [short, long] = [3.0, 12.0].map(|memory| learn(&road(), memory).deviate(&cover));
+        let [short, long] = [3.0, 12.0].map(|memory| deviate(&learn(&road(), memory), &cover));
         assert!(short > 1.0 && long > 0.0 && long < short / 2.0, "{short} and {long}");
     }
 
@@ -203,7 +214,10 @@ mod tests {
         let restless = learn(&restless, 2.0);
         let calm = learn(&road(), 2.0);
         let cover = window(&[250, 250, 250]);
-        assert!(restless.deviate(&cover) <= calm.deviate(&cover), "what it showed once in its learning time counts");
+        assert!(
+            deviate(&restless, &cover) <= deviate(&calm, &cover),
+            "what it showed once in its learning time counts"
+        );
         assert!(restless.share >= calm.share);
     }
 

@@ -7,6 +7,7 @@ use driftglass_protocol::unit::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::cumulative::Cumulative;
 use super::grid::{Grid, Reading, Sample, THRESHOLDS};
 use super::novelty::Novelty;
 use super::repeats::Repeats;
@@ -43,6 +44,17 @@ impl Tolerances {
     pub const fn of(&self, feature: Feature) -> u8 {
         self.0[feature.index()]
     }
+}
+
+/// A window beside its baseline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beside {
+    /// How it differs, feature by feature, ascending by wire number.
+    pub samples: Vec<Sample>,
+    /// How far beyond the usual number its repeated pictures are, as a standard normal deviate; `None` where that cannot be told.
+    pub repeats: Option<f32>,
+    /// Whether it is like nothing seen before, as a standard normal deviate; `None` where that cannot be told.
+    pub novelty: Option<f32>,
 }
 
 /// What is normal for one feature of one camera.
@@ -86,8 +98,12 @@ impl FeatureBaseline {
     /// How a window differs from it on the scale of its ranks; `None` for a window without counts.
     #[must_use]
     pub fn read(&self, window: &Histogram) -> Option<Sample> {
-        let (reading, frames) = self.grid.read(window.counts(), self.tolerance, zero_apart(self.feature()?))?;
-        let (frames, usual) = (frames as f64, self.mean_size.max(1.0));
+        self.read_cumulative(&Cumulative::of(window.counts()))
+    }
+
+    fn read_cumulative(&self, window: &Cumulative) -> Option<Sample> {
+        let reading = self.grid.read(window, self.tolerance, zero_apart(self.feature()?))?;
+        let (frames, usual) = (window.total() as f64, self.mean_size.max(1.0));
         // With a correlation ρ between the frames of a window, the mean of n of them has the variance ρ + (1−ρ)/n.
         let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
@@ -275,22 +291,26 @@ impl Baseline {
         self.directions
     }
 
-    /// How a window differs, feature by feature, ascending by wire number.
+    /// How a window differs.
     #[must_use]
-    pub fn read(&self, window: &CountedWindow) -> Vec<Sample> {
-        self.features.iter().filter_map(|normal| normal.read(window.histogram(normal.feature()?)?)).collect()
-    }
-
-    /// How far beyond the usual number its repeated pictures are, as a standard normal deviate; `None` where that cannot be told.
-    #[must_use]
-    pub fn repeats(&self, window: &CountedWindow) -> Option<f32> {
-        self.repeats.as_ref()?.deviate(window)
-    }
-
-    /// Whether it is like nothing seen before, as a standard normal deviate; `None` where that cannot be told.
-    #[must_use]
-    pub fn novelty(&self, window: &CountedWindow) -> Option<f32> {
-        self.novelty.as_ref().map(|novelty| novelty.deviate(window))
+    pub fn read(&self, window: &CountedWindow) -> Beside {
+        let (mut samples, mut outside) = (Vec::with_capacity(self.features.len()), 0);
+        let mut place = 0;
+        for normal in &self.features {
+            let Some((feature, histogram)) = normal.feature().and_then(|feature| window.find(feature, place)) else {
+                continue;
+            };
+            place = feature + 1;
+            let cumulative = Cumulative::of(histogram.counts());
+            let is_outside = |novelty: &Novelty| novelty.is_outside(normal.feature, &cumulative);
+            outside += usize::from(self.novelty.as_ref().is_some_and(is_outside));
+            samples.extend(normal.read_cumulative(&cumulative));
+        }
+        Beside {
+            samples,
+            repeats: self.repeats.as_ref().and_then(|repeats| repeats.deviate(window)),
+            novelty: self.novelty.as_ref().map(|novelty| novelty.deviate(outside)),
+        }
     }
 
     /// What is normal for one feature.
@@ -328,10 +348,13 @@ impl FeatureBaseline {
         }
         let (effect, whole_effect) = effect(feature, &present, &pooled, tolerance).ok()?;
         let grid = Grid::of(&pooled)?;
-        let readings: Vec<Reading> =
-            present.iter().filter_map(|part| Some(grid.read(part, tolerance, zero_apart(feature))?.0)).collect();
+        let readings: Vec<Reading> = present
+            .iter()
+            .filter_map(|part| grid.read(&Cumulative::of(part), tolerance, zero_apart(feature)))
+            .collect();
         let means: Vec<f64> = readings.iter().map(mean).collect();
-        let strict = parts.iter().map(|part| Some(mean(&grid.read(part.as_ref()?, 0, false)?.0))).collect();
+        let strict =
+            parts.iter().map(|part| Some(mean(&grid.read(&Cumulative::of(part.as_ref()?), 0, false)?))).collect();
         let baseline = Self {
             feature: feature.number(),
             design_effect: effect.value,

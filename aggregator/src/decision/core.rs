@@ -26,7 +26,7 @@ use super::site::{Pools, Site};
 use super::target::{Judged, Target};
 use super::{Change, CountedWindow, History, Settings};
 use crate::alert::{Alert, AlertState, HistoryEntry, Judgement, Scope, Severity};
-use crate::baseline::{Baseline, BaselineError, compare};
+use crate::baseline::{Baseline, BaselineError, Beside, compare};
 use crate::evidence::camera::CameraEvidence;
 use crate::evidence::peers::ENOUGH_PEERS;
 use crate::ledger::Decide;
@@ -260,12 +260,8 @@ impl Decide for Core {
             }
             return Ok(changes);
         };
-        let read = Waiting {
-            start,
-            samples: baseline.read(window),
-            repeats: baseline.repeats(window),
-            novelty: baseline.novelty(window),
-        };
+        let Beside { samples, repeats, novelty } = baseline.read(window);
+        let read = Waiting { start, samples, repeats, novelty };
         let followed = camera.state.alert.is_some() || !camera.state.shared.is_empty();
         let comparisons = followed.then(|| compare(window, baseline));
         let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());

@@ -59,6 +59,13 @@ impl CountedWindow {
         self.histograms.iter().find(|(other, _)| *other == feature).map(|(_, histogram)| histogram)
     }
 
+    /// The same with its place; `near` is where it lies if the features come in the order of the catalogue and none is missing.
+    pub(crate) fn find(&self, feature: Feature, near: usize) -> Option<(usize, &Histogram)> {
+        let is_it = |place: &usize| self.histograms.get(*place).is_some_and(|(other, _)| *other == feature);
+        let place = Some(near).filter(is_it).or_else(|| (0..self.histograms.len()).find(is_it))?;
+        self.histograms.get(place).map(|(_, histogram)| (place, histogram))
+    }
+
     /// All windows as one; `None` where there is none.
     #[must_use]
     pub fn sum(windows: impl IntoIterator<Item = Self>) -> Option<Self> {

@@ -13,11 +13,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::normal::NOTHING;
 use super::packed;
 use super::whitening::LENGTHS;
 
 /// λ of the bettors.
 pub const STRENGTHS: [f64; 3] = [1.0, 2.0, 3.5];
+/// What a window multiplies the capital of each bettor with that says nothing at all, z = [`NOTHING`]: `exp(λz − λ²/2)`. Most windows are such.
+const LOST: [f64; STRENGTHS.len()] =
+    [2.034_683_690_106_441_7e-4, 1.522_997_974_471_263e-8, 1.512_518_882_149_448_5e-15];
 /// Most capital of a bettor, so that nothing overflows.
 const MOST: f64 = 1e30;
 
@@ -34,8 +38,9 @@ impl Capital {
     #[expect(clippy::cast_possible_truncation, reason = "capital is kept in single precision")]
     pub fn bet(&mut self, length: usize, block: u32, blocks: u32, z: f64) {
         let stake = if block < blocks { 1.0 / f64::from(blocks) } else { 0.0 };
-        for (capital, strength) in self.0[length].iter_mut().zip(STRENGTHS) {
-            let factor = (strength * z - strength * strength / 2.0).exp();
+        let factor = |strength: f64| (strength * z - strength * strength / 2.0).exp();
+        let factors = if z <= NOTHING { LOST } else { STRENGTHS.map(factor) };
+        for (capital, factor) in self.0[length].iter_mut().zip(factors) {
             *capital = ((f64::from(*capital) + stake) * factor).min(MOST) as f32;
         }
     }
@@ -102,6 +107,14 @@ mod tests {
         }
         // Ville: at most 5 %; 2000 days have a standard error of 0.5 %.
         assert!(f64::from(reached) / f64::from(days) <= 0.06, "{reached}");
+    }
+
+    #[test]
+    fn what_is_lost_by_a_window_that_says_nothing_is_what_the_formula_says() {
+        for (strength, lost) in STRENGTHS.into_iter().zip(LOST) {
+            let factor = (strength * NOTHING - strength * strength / 2.0).exp();
+            assert!((lost / factor - 1.0).abs() < 1e-12, "{strength}: {factor:e}");
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! is stochastically smaller, such as that of a p-value which is super-uniform. Both functions are approximations used millions
 //! of times per window; the tests hold them against statrs.
 
+/// The deviate of a probability of 1, and the least there is.
+pub(super) const NOTHING: f64 = -8.0;
+
 /// `z` with `P(Z > z) = p` for a standard normal `Z` (Acklam's rational approximation, relative error below 1.2e-9).
 ///
 /// −8 for `p ≥ 1` and for what is not a probability, at most 37.
@@ -37,7 +40,7 @@ pub fn deviate(p: f64) -> f64 {
     const TAIL: f64 = 0.024_25;
 
     if p.is_nan() || p >= 1.0 {
-        return -8.0;
+        return NOTHING;
     }
     let p = p.max(1e-299);
     let polynomial = |coefficients: &[f64], x: f64| coefficients.iter().fold(0.0, |sum, c| sum * x + c);
@@ -53,14 +56,14 @@ pub fn deviate(p: f64) -> f64 {
         let r = 0.5 - p;
         polynomial(&A, r * r) * r / (polynomial(&B, r * r) * r * r + 1.0)
     };
-    z.clamp(-8.0, 37.0)
+    z.clamp(NOTHING, 37.0)
 }
 
 /// The standard normal deviate of a chi-square sum with `freedom` degrees of freedom (Wilson and Hilferty 1931).
 #[must_use]
 pub fn chi_square_deviate(sum: f64, freedom: f64) -> f64 {
     let spread = 2.0 / (9.0 * freedom);
-    (((sum / freedom).cbrt() - (1.0 - spread)) / spread.sqrt()).clamp(-8.0, 37.0)
+    (((sum / freedom).cbrt() - (1.0 - spread)) / spread.sqrt()).clamp(NOTHING, 37.0)
 }
 
 #[cfg(test)]

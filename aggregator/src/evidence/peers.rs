@@ -37,10 +37,6 @@ pub(super) struct Peers {
 pub(super) struct Others {
     pub(super) common: [f64; THRESHOLDS],
     pub(super) residual: [f64; THRESHOLDS],
-    pub(super) common_level: f64,
-    pub(super) residual_level: f64,
-    /// By how much the residual's variance exceeds that of the camera's own innovation.
-    pub(super) widening: f64,
 }
 
 impl Peers {
@@ -78,6 +74,7 @@ impl Peers {
         }
     }
 
+    /// What a camera's block is beside those of the others.
     pub(super) fn without(&self, block: &Finished) -> Others {
         let others = self.count - 1.0;
         let (mut common, mut residual) = ([0.0; THRESHOLDS], [0.0; THRESHOLDS]);
@@ -85,8 +82,18 @@ impl Peers {
             common[j] = (self.sum[j] - block.mean[j]) / others;
             residual[j] = block.mean[j] - common[j];
         }
-        let common_level = (self.level - block.level) / others;
-        Others { common, residual, common_level, residual_level: block.level - common_level, widening: self.widening }
+        Others { common, residual }
+    }
+
+    /// The same of their levels: what is common, and what is left.
+    pub(super) fn level_without(&self, block: &Finished) -> (f64, f64) {
+        let common = (self.level - block.level) / (self.count - 1.0);
+        (common, block.level - common)
+    }
+
+    /// By how much the variance of a residual exceeds that of the camera's own innovation.
+    pub(super) const fn widening(&self) -> f64 {
+        self.widening
     }
 }
 

@@ -133,10 +133,11 @@ impl Ended {
 
             let tail = if circular { binned::kuiper_tail } else { binned::kolmogorov_smirnov_tail };
             let own = tail(distance(&block.mean, circular), margin, 1.0 / block.share_variance);
-            let against = self.peers.as_ref().map(|peers| peers.without(block));
-            let p = against.as_ref().map_or(own, |others| {
+            // What is no more than usual by itself is no more than usual beside the others.
+            let p = self.peers.as_ref().filter(|_| own < 1.0).map_or(own, |peers| {
+                let others = peers.without(block);
                 let forgiven = margin + REACTION * distance(&others.common, circular);
-                let size = 1.0 / (block.share_variance * others.widening);
+                let size = 1.0 / (block.share_variance * peers.widening());
                 own.max(tail(distance(&others.residual, circular), forgiven, size))
             });
             let z = deviate(p);
@@ -150,12 +151,9 @@ impl Ended {
             let square =
                 |level: f64, forgiven: f64, variance: f64| (level.abs() - forgiven).max(0.0).powi(2) / variance;
             let own = square(block.level, forgiven, block.level_variance);
-            let beside = against.map_or(own, |others| {
-                square(
-                    others.residual_level,
-                    forgiven + REACTION * others.common_level.abs(),
-                    block.level_variance * others.widening,
-                )
+            let beside = self.peers.as_ref().map_or(own, |peers| {
+                let (common, residual) = peers.level_without(block);
+                square(residual, forgiven + REACTION * common.abs(), block.level_variance * peers.widening())
             });
             squares[*index].add(stream.feature(), own, beside);
         }
