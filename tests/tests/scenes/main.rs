@@ -12,7 +12,12 @@
 //!
 //! The clips are run backwards as well, which makes other cameras of them: other things are learned, and other things come later. No
 //! figure of ours was chosen by those, so they say how far the others can be trusted; what is asked of them is less.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test program: a surprise must end it")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test program: a surprise must end it, and what it found is to be read"
+)]
 
 mod cold_start;
 mod run;
