@@ -5,7 +5,7 @@
 //! camera ([`super::peers`]).
 //!
 //! Two kinds of evidence are gathered ([`super::camera`]). **Single features** by the Kolmogorov-Smirnov distance (Kuiper's on a circle)
-//! on the baseline's rank scale. **Joint** evidence by the sum over features of squared mean readings ([`super::joint`]); it finds faults
+//! on the baseline's rank scale. **Joint** evidence by the sum over features of squared mean readings (`joint.rs`); it finds faults
 //! that move several features a little.
 //!
 //! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, beyond wider margins; a site-wide cause cannot be told from a

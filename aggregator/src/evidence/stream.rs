@@ -1,7 +1,7 @@
 //! One feature of one camera from window to window: what was predicted, what came, and what was gathered from the difference.
 //!
 //! Must hold: what a window changes, beside the sketches of what is expected and of the blocks under way, takes no more than 64 bytes
-//! ([`State`]), for there are millions of streams at a centre. Calibrations change with epochs only.
+//! (`State`), for there are millions of streams at a centre. Calibrations change with epochs only.
 
 use serde::{Deserialize, Serialize};
 
