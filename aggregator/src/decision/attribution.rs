@@ -41,14 +41,20 @@ impl Company {
     /// The same for people; `None` where peers have answered it.
     pub(super) fn note(self) -> Option<String> {
         let Self { others, changed } = self;
-        match others {
-            _ if others + 1 >= ENOUGH_PEERS => None,
-            0 => Some("no other camera is watched here, so it may be the whole site".to_owned()),
-            _ if self.leaves_it_open() => {
-                Some(format!("{changed} of the {others} others here have changed too, so it may be the whole site"))
-            }
-            _ => Some(format!("{changed} of the {others} others here have changed")),
+        if others + 1 >= ENOUGH_PEERS {
+            return None;
         }
+        let mut said = match (others, changed) {
+            (0, _) => "no other camera is watched here".to_owned(),
+            (1, 0) => "the other camera here has not changed".to_owned(),
+            (1, _) => "the other camera here has changed too".to_owned(),
+            (_, 0) => format!("none of the {others} others here has changed"),
+            _ => format!("{changed} of the {others} others here changed too"),
+        };
+        if self.leaves_it_open() {
+            said.push_str(", so it may be the whole site");
+        }
+        Some(said)
     }
 }
 
