@@ -69,7 +69,7 @@ impl Range {
     /// Whether nearly all values lie outside.
     fn excludes(self, window: &Cumulative) -> bool {
         let below = self.low.checked_sub(1).map_or(0, |bin| window.up_to(bin.into()));
-        let within = window.up_to(self.high.into()) - below;
+        let within = window.up_to(self.high.into()).saturating_sub(below);
         let all = window.total();
         all > 0 && within as f64 <= (1.0 - NEARLY_ALL) * all as f64
     }

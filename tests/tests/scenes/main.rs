@@ -7,8 +7,9 @@
 //!
 //! What the table cannot show: half a clip of fifteen to eighty seconds is no day. The baseline has not seen what comes by once an
 //! hour, so less is found, and later, than of a camera that was watched for a day. Clips of fewer than [`ENOUGH_FRAMES`] frames are
-//! printed and not judged, nor is what comes after the first 200 frames: in the clip `overhead-cars` the camera is ten pixels beside where
-//! it was from frame 230 on, and that is told.
+//! printed and not judged, nor is what comes after the first 200 frames. Judged whole, the clean half of `overhead-cars` is alerted: its
+//! camera drifts to ten pixels beside where it was, and where windows are shorter two cars at once, one of them red, are told after a half
+//! clip with one white car.
 //!
 //! The clips are run backwards as well, which makes other cameras of them: other things are learned, and other things come later. No
 //! figure of ours was chosen by those, so they say how far the others can be trusted; what is asked of them is less.
