@@ -148,7 +148,7 @@ pub const CATALOGUE: [Spec; COUNT] = [
     spec(Feature::ClockOffset, "clock_offset", "second", Axis::linear(-32, 32), 4),
     spec(Feature::ViewDisplacement, "view_displacement", "percent", Axis::linear(0, 32), 6),
     spec(Feature::ViewRotation, "view_rotation", "degree", Axis::linear(-16, 16), 4),
-    spec(Feature::LastingChange, "lasting_change", "share", Axis::linear(0, 1), 10),
+    spec(Feature::LastingChange, "lasting_change", "share", Axis::linear(0, 1), 5),
 ];
 
 const _: () = {

@@ -13,7 +13,7 @@ use super::luma::ratio;
 use super::registration::Codes;
 
 /// Frames after which 63 % of what a frame said is forgotten.
-const MEMORY: i16 = 32;
+const MEMORY: i16 = 16;
 /// With fewer frames than this nothing is said: they could all show the same passer-by.
 const LEAST_FRAMES: i16 = 8;
 /// A cell that always was brighter than its neighbourhood; always darker is the negative.
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_does_not_count_and_what_stays_counts_after_22_frames() {
+    fn what_passes_by_does_not_count_and_what_stays_counts_after_11_frames() {
         let mut lasting = Lasting::new();
         for frame in 0..1000 {
             let passing = if frame % 4 == 3 { STRIPES } else { NOTHING };
@@ -79,7 +79,7 @@ mod tests {
             lasting.observe(&NOTHING, &NOTHING);
         }
         let frames = (1..1000).find(|_| lasting.observe(&STRIPES, &NOTHING) == Some(Fixed::ONE));
-        // (31/32)^n falls below a half.
-        assert_eq!(frames, Some(22));
+        // (15/16)^n falls below a half.
+        assert_eq!(frames, Some(11));
     }
 }
