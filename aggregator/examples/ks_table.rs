@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 
-use driftglass_aggregator::stats::binned::{effective_size, kolmogorov_smirnov, kolmogorov_smirnov_tail};
+use driftglass_aggregator::stats::binned::{effective_size, grid_tail, kolmogorov_smirnov};
 use driftglass_aggregator::stats::ks::TwoSample;
 use driftglass_protocol::limit::BINS;
 use rand::{Rng, SeedableRng};
@@ -53,8 +53,10 @@ fn pair(random: &mut ChaCha8Rng, n: u32, shift: f64) -> Result<Pair, Box<dyn std
         |shift: f64| -> Vec<f64> { (0..n).map(|_| shift + random.sample::<f64, _>(StandardNormal)).collect() };
     let (a, b) = (sample(0.0), sample(shift));
     let size = effective_size(f64::from(n), 1.0, f64::from(n), 1.0)?;
-    let distance = kolmogorov_smirnov(&counted(&a), &counted(&b), 0)?;
-    let binned = kolmogorov_smirnov_tail(distance, 0.0, size) <= ALPHA;
+    let (a_counts, b_counts) = (counted(&a), counted(&b));
+    let distance = kolmogorov_smirnov(&a_counts, &b_counts, 0)?;
+    let shares = b_counts.map(|count| f64::from(count) / f64::from(n));
+    let binned = grid_tail(distance, 0.0, size, shares) <= ALPHA;
     let test = TwoSample::new(&a, &b)?;
     let p = if n <= EXACT_TO { test.exact_p()? } else { test.plain_p() };
     Ok(Pair { exact: p <= ALPHA, binned })

@@ -91,9 +91,9 @@ fn compare_feature(
         circular,
     };
     let outcome = if zero_apart(feature) {
-        test.test(&set_apart(current, test.tolerance), &set_apart(&normal, test.tolerance))
+        test.test_on_grid(&set_apart(current, test.tolerance), &set_apart(&normal, test.tolerance))
     } else {
-        test.test(current.counts().as_slice(), normal.counts().as_slice())
+        test.test_on_grid(current.counts().as_slice(), normal.counts().as_slice())
     }
     .ok()?;
     let (now, then) = (moments(spec, current), moments(spec, &normal));
