@@ -19,6 +19,8 @@ const MOVED: f64 = 0.25;
 const LISTED: usize = 8;
 /// Mean chroma below which a picture has no colour, in levels.
 const GREY: f64 = 2.5;
+/// Share of the frames whose colour must be gone: where the only colour was a red car, it is gone when the car is.
+const COLOUR_GONE: f64 = 0.7;
 
 /// Which way a feature moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +171,9 @@ impl Signature<'_> {
         }
         let contrast_lost = contrast < -1.5 && entropy < -2.0;
         let detail_lost = detail < -1.5 || tiles > 3.0;
-        let colour_lost = self.of(F::ChromaRms).is_some_and(|c| c.mean < GREY && c.mean - c.shift > 2.0 * GREY);
+        let colour_lost = self
+            .of(F::ChromaRms)
+            .is_some_and(|c| c.mean < GREY && c.mean - c.shift > 2.0 * GREY && c.distance > COLOUR_GONE);
         if colour_lost && entropy > -2.0 && view > -7.0 {
             return Cause::Infrared;
         }
