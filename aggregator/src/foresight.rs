@@ -127,7 +127,7 @@ impl Rehearsal {
                 .enumerate()
                 .map(|(index, evidence)| {
                     let sample = if index == 0 { of_this_one } else { &still };
-                    Member { evidence, samples: std::slice::from_ref(sample), repeats: None, novelty: None }
+                    Member { evidence, samples: std::slice::from_ref(sample), repeats: None, extremes: None }
                 })
                 .collect();
             site::observe(&mut members, window, 1 + self.peers);

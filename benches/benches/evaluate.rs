@@ -156,7 +156,7 @@ fn evidence(turns: i64) -> Duration {
             let mut members: Vec<Member<'_>> = site
                 .iter_mut()
                 .zip(samples)
-                .map(|(evidence, samples)| Member { evidence, samples, repeats: None, novelty: None })
+                .map(|(evidence, samples)| Member { evidence, samples, repeats: None, extremes: None })
                 .collect();
             site::observe(&mut members, u32::try_from(minute).expect("small"), AT_SITE);
         });

@@ -16,24 +16,28 @@ pub(super) struct Cumulative {
     /// In the parts before.
     before: [u64; PARTS],
     total: u64,
+    /// Of what lies at or below each bin, the sum over all bins.
+    sum: u64,
 }
 
 impl Cumulative {
     /// 256 counts of 32 bits cannot overflow 64.
     pub(super) fn of(counts: &[u32; BINS]) -> Self {
-        let (mut within, mut sums) = ([[0; PARTS]; PART], [0_u64; PARTS]);
+        let (mut within, mut sums, mut heights) = ([[0; PARTS]; PART], [0_u64; PARTS], [0_u64; PARTS]);
         for (bin, slot) in within.iter_mut().enumerate() {
             for (part, sum) in sums.iter_mut().enumerate() {
                 *sum += u64::from(counts[part * PART + bin]);
+                heights[part] += *sum;
             }
             *slot = sums;
         }
-        let (mut before, mut total) = ([0; PARTS], 0);
-        for (slot, sum) in before.iter_mut().zip(sums) {
+        let (mut before, mut total, mut sum) = ([0; PARTS], 0, 0);
+        for ((slot, of_part), heights) in before.iter_mut().zip(sums).zip(heights) {
             *slot = total;
-            total += sum;
+            sum += heights + PART as u64 * total;
+            total += of_part;
         }
-        Self { within, before, total }
+        Self { within, before, total, sum }
     }
 
     /// Values in bins up to and including this one, which must be one.
@@ -44,6 +48,12 @@ impl Cumulative {
 
     pub(super) const fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Mean bin; `None` where nothing was counted.
+    pub(super) fn mean(&self) -> Option<f64> {
+        // A value in bin v lies at or below 256 − v bins.
+        (self.total > 0).then(|| BINS as f64 - self.sum as f64 / self.total as f64)
     }
 }
 
@@ -62,5 +72,8 @@ mod tests {
             assert_eq!(cumulative.up_to(bin), below, "bin {bin}");
         }
         assert_eq!(cumulative.total, below);
+        let sum: f64 = counts.iter().enumerate().map(|(bin, &count)| bin as f64 * f64::from(count)).sum();
+        assert!((cumulative.mean().expect("values") - sum / below as f64).abs() < 1e-9);
+        assert_eq!(Cumulative::of(&[0; BINS]).mean(), None);
     }
 }

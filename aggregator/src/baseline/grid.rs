@@ -27,6 +27,8 @@ pub struct Sample {
     pub noise: f32,
     /// How it differs.
     pub reading: Reading,
+    /// How far its mean lies beyond everything that was seen while the baseline was learned, at least 0 ([`super::Extremes`]).
+    pub excursion: f32,
 }
 
 /// Where a baseline's ranks lie.

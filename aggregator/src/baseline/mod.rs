@@ -25,5 +25,7 @@ pub mod zone;
 
 pub use compare::{Allowance, FeatureComparison, compare, compare_allowing};
 pub use grid::{Grid, Reading, Sample, THRESHOLDS};
+pub use novelty::Extremes;
+pub(crate) use novelty::Surprise;
 pub use reference::{Baseline, BaselineError, Beside, FeatureBaseline, MIN_WINDOWS, Tolerances};
 pub use repeats::Repeats;

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::cumulative::Cumulative;
 use super::grid::{Grid, Reading, Sample, THRESHOLDS};
-use super::novelty::Novelty;
+use super::novelty::{Extremes, Novelty};
 use super::repeats::Repeats;
 use crate::decision::CountedWindow;
 use crate::evidence::design_effect::DesignEffect;
@@ -53,8 +53,8 @@ pub struct Beside {
     pub samples: Vec<Sample>,
     /// How far beyond the usual number its repeated pictures are, as a standard normal deviate; `None` where that cannot be told.
     pub repeats: Option<f32>,
-    /// Whether it is like nothing seen before, as a standard normal deviate; `None` where that cannot be told.
-    pub novelty: Option<f32>,
+    /// What its excursions are held against; `None` where that cannot be told.
+    pub extremes: Option<Extremes>,
 }
 
 /// What is normal for one feature of one camera.
@@ -108,7 +108,7 @@ impl FeatureBaseline {
         let correlation = ((self.design_effect - 1.0) / (usual - 1.0).max(1.0)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
         let noise = ((1.0 - correlation) * (1.0 / frames - 1.0 / usual).max(0.0)) as f32;
-        Some(Sample { feature: self.feature, noise, reading })
+        Some(Sample { feature: self.feature, noise, reading, excursion: 0.0 })
     }
 
     /// Variograms of its windows' readings and of their means.
@@ -249,7 +249,7 @@ impl Baseline {
         let tolerated: Vec<(Feature, u8)> =
             features.iter().filter_map(|normal| Some((normal.feature()?, normal.tolerance))).collect();
         Ok(Self {
-            novelty: Novelty::learn(&windows, &tolerated, memory(&features)),
+            novelty: Novelty::learn(&windows, &tolerated),
             windows: u32::try_from(windows.len()).unwrap_or(u32::MAX),
             from: first.window.start,
             to: last.window.end(),
@@ -294,7 +294,7 @@ impl Baseline {
     /// How a window differs.
     #[must_use]
     pub fn read(&self, window: &CountedWindow) -> Beside {
-        let (mut samples, mut outside) = (Vec::with_capacity(self.features.len()), 0);
+        let mut samples = Vec::with_capacity(self.features.len());
         let mut place = 0;
         for normal in &self.features {
             let Some((feature, histogram)) = normal.feature().and_then(|feature| window.find(feature, place)) else {
@@ -302,14 +302,16 @@ impl Baseline {
             };
             place = feature + 1;
             let cumulative = Cumulative::of(histogram.counts());
-            let is_outside = |novelty: &Novelty| novelty.is_outside(normal.feature, &cumulative);
-            outside += usize::from(self.novelty.as_ref().is_some_and(is_outside));
-            samples.extend(normal.read_cumulative(&cumulative));
+            let Some(mut sample) = normal.read_cumulative(&cumulative) else { continue };
+            if let Some(novelty) = &self.novelty {
+                sample.excursion = novelty.excursion(normal.feature, &cumulative);
+            }
+            samples.push(sample);
         }
         Beside {
             samples,
             repeats: self.repeats.as_ref().and_then(|repeats| repeats.deviate(window)),
-            novelty: self.novelty.as_ref().map(|novelty| novelty.deviate(outside)),
+            extremes: self.novelty.as_ref().and_then(|novelty| novelty.extremes(window.quality.frames)),
         }
     }
 
@@ -390,13 +392,6 @@ fn cadence(windows: &[&CountedWindow]) -> Millis {
         windows.windows(2).map(|pair| pair[1].window.start.since(pair[0].window.start).max(1)).collect();
     steps.sort_unstable();
     Millis(steps.get(steps.len() / 2).map_or(1, |&step| u32::try_from(step).unwrap_or(u32::MAX)))
-}
-
-/// Windows per independent window: the median over features.
-fn memory(features: &[FeatureBaseline]) -> f64 {
-    let mut windows: Vec<f64> = features.iter().map(|normal| normal.whole_effect / normal.mean_size.max(1.0)).collect();
-    windows.sort_unstable_by(f64::total_cmp);
-    windows.get(windows.len() / 2).copied().unwrap_or(1.0)
 }
 
 fn mean(reading: &Reading) -> f64 {

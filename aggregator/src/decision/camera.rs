@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Change;
 use crate::alert::Alert;
-use crate::baseline::{Baseline, FeatureComparison, Sample};
+use crate::baseline::{Baseline, Extremes, FeatureComparison, Sample};
 use crate::evidence::camera::CameraEvidence;
 use crate::evidence::stake::Stake;
 use crate::evidence::whitening::Calibration;
@@ -71,8 +71,8 @@ pub(super) struct Waiting {
     pub(super) samples: Vec<Sample>,
     /// Deviate of its repeated pictures.
     pub(super) repeats: Option<f32>,
-    /// The same of what is like nothing before.
-    pub(super) novelty: Option<f32>,
+    /// What its excursions are held against.
+    pub(super) extremes: Option<Extremes>,
 }
 
 /// What the evidence that an operator ended has left.

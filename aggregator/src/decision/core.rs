@@ -260,8 +260,8 @@ impl Decide for Core {
             }
             return Ok(changes);
         };
-        let Beside { samples, repeats, novelty } = baseline.read(window);
-        let read = Waiting { start, samples, repeats, novelty };
+        let Beside { samples, repeats, extremes } = baseline.read(window);
+        let read = Waiting { start, samples, repeats, extremes };
         let followed = camera.state.alert.is_some() || !camera.state.shared.is_empty();
         let comparisons = followed.then(|| compare(window, baseline));
         let (mut changes, mut touched) = (Vec::new(), BTreeSet::new());

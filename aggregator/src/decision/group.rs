@@ -42,7 +42,7 @@ pub(crate) struct Shares {
 }
 
 /// Cameras get the most: they are the most hypotheses, and the rest is seen by many cameras at once.
-pub(crate) const SHARES: Shares = Shares { cameras: 0.7, sites: 0.15, models: 0.1, fleet: 0.05 };
+pub(crate) const SHARES: Shares = Shares { cameras: 0.5, sites: 0.25, models: 0.15, fleet: 0.1 };
 
 /// Cameras that can change together.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -211,7 +211,7 @@ impl Site {
                     evidence,
                     samples: &window.samples,
                     repeats: window.repeats,
-                    novelty: window.novelty,
+                    extremes: window.extremes,
                 });
             }
         }

@@ -58,6 +58,28 @@ impl Capital {
     }
 }
 
+/// Capital that is bet on single windows only, by whatever e-value suits them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Single(f32);
+
+impl Single {
+    /// Nothing staked yet.
+    pub const NONE: Self = Self(0.0);
+
+    /// Bets on a window of an epoch of so many, by the logarithm of its e-value. A window beyond the epoch stakes nothing new.
+    #[expect(clippy::cast_possible_truncation, reason = "capital is kept in single precision")]
+    pub fn bet(&mut self, window: u32, windows: u32, log_e: f64) {
+        let stake = if window < windows { 1.0 / f64::from(windows) } else { 0.0 };
+        self.0 = ((f64::from(self.0) + stake) * log_e.exp()).min(MOST) as f32;
+    }
+
+    /// What is staked.
+    #[must_use]
+    pub fn staked(&self) -> f64 {
+        self.0.into()
+    }
+}
+
 /// Share of the capital that is not staked yet after `windows` of an epoch of `horizon` windows, a mean over block lengths.
 #[must_use]
 pub fn unstaked(windows: u32, horizon: u32) -> f64 {
@@ -69,6 +91,12 @@ pub fn unstaked(windows: u32, horizon: u32) -> f64 {
         })
         .sum::<f64>()
         / LENGTHS.len() as f64
+}
+
+/// The same of capital that is bet on single windows only.
+#[must_use]
+pub fn unstaked_singly(windows: u32, horizon: u32) -> f64 {
+    1.0 - f64::from(windows.min(horizon)) / f64::from(horizon.max(1))
 }
 
 /// Blocks of a length in an epoch, at least one.

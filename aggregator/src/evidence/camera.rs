@@ -1,7 +1,7 @@
 //! What there is against one camera within an epoch.
 //!
 //! The capital of single features is averaged, which is valid however features depend on each other. Half of the evidence is that, half
-//! what all features say together, but for a tenth: that is bet on pictures repeated exactly, and on pictures like nothing before.
+//! what all features say together, but for a quarter: that is bet on pictures repeated exactly, and on pictures like nothing before.
 //!
 //! Beside it stands the evidence against the camera's **own past** alone ([`CameraEvidence::against_past`]), whatever its peers do: no
 //! camera is alerted for that, but where more than half of a site, of a model's cameras or of the fleet have it, the whole has changed.
@@ -9,7 +9,7 @@
 use driftglass_protocol::feature::Subject;
 use serde::{Deserialize, Serialize};
 
-use super::betting::{Capital, blocks, unstaked};
+use super::betting::{Capital, Single, blocks, unstaked, unstaked_singly};
 use super::joint::{Squares, half};
 use super::run::{OUTLASTS, Run, SOON_OVER};
 use super::stake::Stake;
@@ -19,7 +19,7 @@ use super::whitening::LENGTHS;
 /// Share of the capital that bets on repeated pictures. Little: where it wins it wins quickly.
 const REPEATS: f64 = 0.05;
 /// The same on pictures like nothing before.
-const NOVELTY: f64 = 0.05;
+const NOVELTY: f64 = 0.2;
 /// Logarithm of the evidence of a run from which on something is the matter now.
 const RUNNING: f32 = 3.0;
 /// Share of a camera's evidence that the mean over its features is; see [`CameraEvidence::now`].
@@ -67,7 +67,7 @@ pub struct CameraEvidence {
     /// Evidence of repeated pictures.
     pub(super) repeats: Capital,
     /// Evidence of pictures like nothing before.
-    novelty: Capital,
+    novelty: Single,
     novel_run: Run,
     /// Evidence against its own past: of its picture, and of what its model says.
     past: [Past; 2],
@@ -91,7 +91,7 @@ impl CameraEvidence {
             directions,
             joint: Capital::NONE,
             repeats: Capital::NONE,
-            novelty: Capital::NONE,
+            novelty: Single::NONE,
             novel_run: Run::NONE,
             past: [Past::NONE; 2],
             supremum: 1.0,
@@ -126,11 +126,13 @@ impl CameraEvidence {
         past.map_or(1.0, |past| f64::from(past.supremum))
     }
 
-    /// Evidence up to now: a tenth of it repeated pictures and pictures like nothing before, the rest half joint and half the mean over
+    /// Evidence up to now: a quarter of it repeated pictures and pictures like nothing before, the rest half joint and half the mean over
     /// features.
     #[must_use]
     pub fn now(&self) -> f64 {
-        self.moved() + self.repeated() + self.novel() + unstaked(self.passed, self.horizon)
+        let unstaked = (1.0 - REPEATS - NOVELTY) * unstaked(self.passed, self.horizon)
+            + (REPEATS + NOVELTY) * unstaked_singly(self.passed, self.horizon);
+        self.moved() + self.repeated() + self.novel() + unstaked
     }
 
     /// Evidence that the picture is another one.
@@ -141,12 +143,12 @@ impl CameraEvidence {
 
     /// Evidence that it is like nothing before.
     fn novel(&self) -> f64 {
-        NOVELTY * self.novelty.mean()
+        NOVELTY * self.novelty.staked()
     }
 
     /// Evidence that it is the same picture again and again.
     fn repeated(&self) -> f64 {
-        REPEATS * self.repeats.mean()
+        REPEATS * self.repeats.staked(0)
     }
 
     /// Begins anew with no evidence: what was found was nothing new.
@@ -155,7 +157,7 @@ impl CameraEvidence {
     /// therefore counts `2^−j`, so that all of them together come to no more than the first, of which nothing is left.
     pub fn forgive(&mut self) {
         self.streams.iter_mut().for_each(Stream::forgive);
-        (self.joint, self.repeats, self.novelty) = (Capital::NONE, Capital::NONE, Capital::NONE);
+        (self.joint, self.repeats, self.novelty) = (Capital::NONE, Capital::NONE, Single::NONE);
         (self.novel_run, self.supremum) = (Run::NONE, 1.0);
         self.forgiven = self.forgiven.saturating_add(1);
         self.past.iter_mut().for_each(Past::forgive);
@@ -192,9 +194,9 @@ impl CameraEvidence {
         if let Some(z) = repeats.filter(|_| comes) {
             self.repeats.bet(0, window, blocks, z);
         }
-        if let Some(z) = novelty.filter(|_| comes) {
-            self.novelty.bet(0, window, blocks, z);
-            self.novel_run.follow(z, window, OUTLASTS);
+        if let Some(log_e) = novelty.filter(|_| comes) {
+            self.novelty.bet(window, blocks, log_e);
+            self.novel_run.follow(log_e + 0.5, window, OUTLASTS);
         }
         self.passed = self.passed.max(window.saturating_add(1));
         self.supremum = self.supremum.max(self.now() * share(self.forgiven) * self.stake.own);

@@ -10,13 +10,13 @@ use crate::baseline::{Sample, THRESHOLDS};
 pub(super) fn camera() -> CameraEvidence {
     let none = Variogram::default();
     let own = Own { shares: &none, levels: &none, windows: 1000, floor: [1.0 / 60.0; LENGTHS.len()] };
-    let calibration = Calibration::new(Memory { phi: 0.0, sill: 0.0, level_sill: 0.0 }, &own);
+    let calibration = Calibration::new(Memory { phi: 0.0, sill: 0.0, level_sill: 0.0, windows: 1.0 }, &own);
     let streams = (0..2).map(|feature| Stream::new(feature, false, calibration, None).warm()).collect();
     CameraEvidence::new(0, 240, streams, 2.0)
 }
 
 pub(super) fn samples(difference: f32) -> Vec<Sample> {
-    (0..2).map(|feature| Sample { feature, noise: 0.0, reading: [difference; THRESHOLDS] }).collect()
+    (0..2).map(|feature| Sample { feature, noise: 0.0, reading: [difference; THRESHOLDS], excursion: 0.0 }).collect()
 }
 
 pub(super) fn judge(cameras: &mut [CameraEvidence], differences: &[f32], window: u32, active: usize) {
@@ -24,7 +24,7 @@ pub(super) fn judge(cameras: &mut [CameraEvidence], differences: &[f32], window:
     let mut members: Vec<Member<'_>> = cameras
         .iter_mut()
         .zip(&samples)
-        .map(|(evidence, samples)| Member { evidence, samples, repeats: None, novelty: None })
+        .map(|(evidence, samples)| Member { evidence, samples, repeats: None, extremes: None })
         .collect();
     observe(&mut members, window, active);
 }

@@ -4,9 +4,8 @@
 //! of the common movement is forgiven, and where the peers disagree among themselves more than their own past explains, the scale is
 //! widened by as much. Fewer than [`ENOUGH_PEERS`] cameras: a site-wide cause cannot be told from a camera's.
 
-use super::normal::deviate;
 use super::stream::Finished;
-use crate::baseline::THRESHOLDS;
+use crate::baseline::{Surprise, THRESHOLDS};
 
 /// Cameras at a site, from which on peers take part in the decision: a mean over at least four others.
 pub const ENOUGH_PEERS: usize = 5;
@@ -110,24 +109,24 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Of the deviates of those that can tell.
-    pub(super) fn of(deviates: impl Iterator<Item = f32>) -> Self {
-        deviates.fold(Self { cameras: 0, novel: 0 }, |news, z| Self {
+    /// Of what those say that can tell.
+    pub(super) fn of(surprises: impl Iterator<Item = Surprise>) -> Self {
+        surprises.fold(Self { cameras: 0, novel: 0 }, |news, surprise| Self {
             cameras: news.cameras + 1,
-            novel: news.novel + usize::from(z > 0.0),
+            novel: news.novel + usize::from(surprise.is_novel()),
         })
     }
 
-    /// A camera's deviate, and no more than what the share of its peers that show something new as well leaves of it: fog and a power cut
-    /// are new to a whole site. `None` where it has peers that cannot be asked.
-    pub(super) fn beside_the_others(&self, z: f32, active: usize) -> Option<f64> {
+    /// The logarithm of a camera's e-value, and no more than what the share of its peers that show something new as well leaves of it: fog
+    /// and a power cut are new to a whole site. `None` where it has peers that cannot be asked.
+    pub(super) fn beside_the_others(&self, surprise: Surprise, active: usize) -> Option<f64> {
         if active < ENOUGH_PEERS {
-            return Some(z.into());
+            return Some(surprise.log_e_of_window(f64::INFINITY));
         }
         if self.cameras < ENOUGH_PEERS {
             return None;
         }
-        let novel = self.novel - usize::from(z > 0.0);
-        Some(f64::from(z).min(deviate(novel as f64 / (self.cameras - 1) as f64)))
+        let novel = self.novel - usize::from(surprise.is_novel());
+        Some(surprise.log_e_of_window((self.cameras - 1) as f64 / novel as f64))
     }
 }

@@ -19,13 +19,15 @@ use super::peers::{ENOUGH_PEERS, News, Peers};
 use super::run::OUTLASTS;
 use super::stream::{Finished, Innovation};
 use super::whitening::LENGTHS;
-use crate::baseline::{Sample, THRESHOLDS};
+use crate::baseline::{Extremes, Sample, Surprise, THRESHOLDS};
 use crate::stats::binned;
 
 /// δ: share of the frames that may lie elsewhere and still count as equal.
 const MARGIN: f64 = 0.05;
 /// The same for the mean reading.
 const LEVEL_MARGIN: f64 = 0.004;
+/// Share of the baseline between neighbouring thresholds.
+const STEP: f64 = 1.0 / (THRESHOLDS as f64 + 1.0);
 /// How many times wider both are for a camera without peers: weather, which they would take off, must count as equal as well.
 const WIDER_ALONE: f64 = 2.0;
 /// Share of the peers' common movement that a camera may do more or less of.
@@ -40,8 +42,21 @@ pub struct Member<'a> {
     pub samples: &'a [Sample],
     /// Standard normal deviate of its repeated pictures, where that can be told.
     pub repeats: Option<f32>,
-    /// The same of pictures like nothing before.
-    pub novelty: Option<f32>,
+    /// What its excursions are held against, where that can be told.
+    pub extremes: Option<Extremes>,
+}
+
+impl Member<'_> {
+    /// What the window says that is like nothing before. A feature that wanders for longer than the camera is known to remember comes to
+    /// places where it never was, and stays.
+    fn surprise(&self) -> Option<Surprise> {
+        let extremes = self.extremes?;
+        let excursions = self.samples.iter().filter(|sample| sample.excursion > 0.0).filter_map(|sample| {
+            let stream = self.evidence.streams.iter().find(|stream| stream.feature() == sample.feature)?;
+            (stream.calibration.memory <= extremes.memory()).then_some(sample.excursion)
+        });
+        Some(extremes.surprise(excursions.fold(0.0, f32::max)))
+    }
 }
 
 /// Takes in one window of a site. `window` counts from the beginning of the epoch; `active` is the number of cameras of the site that
@@ -70,9 +85,10 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
             member.evidence.bet_on_all(squares, length, window);
         }
     }
-    let news = News::of(members.iter().filter_map(|member| member.novelty));
-    for Member { evidence, repeats, novelty, .. } in members {
-        let novelty = novelty.and_then(|z| news.beside_the_others(z, active));
+    let surprises: Vec<Option<Surprise>> = members.iter().map(Member::surprise).collect();
+    let news = News::of(surprises.iter().flatten().copied());
+    for (Member { evidence, repeats, .. }, surprise) in members.iter_mut().zip(surprises) {
+        let novelty = surprise.and_then(|surprise| news.beside_the_others(surprise, active));
         evidence.close(repeats.map(f64::from), novelty, window);
     }
 }
@@ -131,14 +147,13 @@ impl Ended {
             let alone = if self.peers.is_some() { 1.0 } else { WIDER_ALONE };
             let margin = if circular { 2.0 * MARGIN } else { MARGIN } * response * alone;
 
-            let tail = if circular { binned::kuiper_tail } else { binned::kolmogorov_smirnov_tail };
-            let own = tail(distance(&block.mean, circular), margin, 1.0 / block.share_variance);
+            let own = tail(distance(&block.mean, circular), margin, 1.0 / block.share_variance, circular);
             // What is no more than usual by itself is no more than usual beside the others.
             let p = self.peers.as_ref().filter(|_| own < 1.0).map_or(own, |peers| {
                 let others = peers.without(block);
                 let forgiven = margin + REACTION * distance(&others.common, circular);
                 let size = 1.0 / (block.share_variance * peers.widening());
-                own.max(tail(distance(&others.residual, circular), forgiven, size))
+                own.max(tail(distance(&others.residual, circular), forgiven, size, circular))
             });
             let z = deviate(p);
             let whole = LENGTHS[length];
@@ -157,6 +172,15 @@ impl Ended {
             });
             squares[*index].add(stream.feature(), own, beside);
         }
+    }
+}
+
+/// The tail of the distance beyond a margin.
+fn tail(distance: f64, margin: f64, effective_size: f64, circular: bool) -> f64 {
+    if circular {
+        binned::kuiper_tail(distance, margin, effective_size)
+    } else {
+        binned::even_grid_tail(distance, margin, effective_size, STEP)
     }
 }
 
@@ -215,14 +239,18 @@ mod tests {
     fn what_is_new_to_one_camera_is_its_own_and_what_is_new_to_the_whole_site_is_not() {
         let show = |cameras: &mut [CameraEvidence], novel: &[bool]| {
             for window in 0..40 {
-                let samples = vec![samples(0.0); cameras.len()];
+                let mut samples = vec![samples(0.0); cameras.len()];
+                for (samples, novel) in samples.iter_mut().zip(novel) {
+                    samples[1].excursion = if *novel { 3.0 } else { 0.0 };
+                }
                 let mut members: Vec<Member<'_>> = cameras
                     .iter_mut()
                     .zip(&samples)
-                    .zip(novel)
-                    .map(|((evidence, samples), novel)| {
-                        let novelty = Some(if *novel { 1.4 } else { 0.0 });
-                        Member { evidence, samples, repeats: None, novelty }
+                    .map(|(evidence, samples)| Member {
+                        evidence,
+                        samples,
+                        repeats: None,
+                        extremes: Some(Extremes::ANY),
                     })
                     .collect();
                 let active = members.len();
@@ -230,13 +258,17 @@ mod tests {
             }
         };
         let (mut one, mut all, mut alone) = (vec![camera(); 5], vec![camera(); 5], vec![camera(); 1]);
+        let mut wandering = alone.clone();
+        wandering[0].streams[1].calibration.memory = 2.0 * Extremes::ANY.memory();
         show(&mut one, &[true, false, false, false, false]);
         show(&mut all, &[true; 5]);
         show(&mut alone, &[true]);
+        show(&mut wandering, &[true]);
         assert!(one[0].supremum > 1e4 && one[0].onset() == Some(0), "{} {:?}", one[0].supremum, one[0].onset());
         assert!(one[1..].iter().all(|camera| camera.supremum < 2.0));
         assert!(all.iter().all(|camera| camera.supremum < 2.0), "{}", all[0].supremum);
         assert!(alone[0].supremum > 1e4, "without peers there is nobody to ask");
+        assert!(wandering[0].supremum < 2.0, "it goes where it never was, and stays");
     }
 
     #[test]

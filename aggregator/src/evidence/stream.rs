@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_window_twice_as_noisy_as_usual_counts_half() {
-        let usual = Sample { feature: 0, noise: 0.0, reading: [0.4; THRESHOLDS] };
+        let usual = Sample { feature: 0, noise: 0.0, reading: [0.4; THRESHOLDS], excursion: 0.0 };
         let mut stream = camera().streams.remove(0);
         stream.observe(&usual, 0);
         stream.observe(&Sample { noise: stream.calibration.share_variance[0], ..usual }, 1);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_block_is_given_out_once_and_only_where_nine_in_ten_of_its_windows_came() {
-        let sample = Sample { feature: 0, noise: 0.0, reading: [0.4; THRESHOLDS] };
+        let sample = Sample { feature: 0, noise: 0.0, reading: [0.4; THRESHOLDS], excursion: 0.0 };
         let blocks_of = |windows: &[u32]| {
             let mut stream = camera().streams.remove(0);
             for &window in windows {

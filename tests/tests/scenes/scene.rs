@@ -21,7 +21,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     fn read(folder: &Path, root: &Path) -> Self {
-        let mut frames: Vec<PathBuf> = entries(folder)
+        let frames: Vec<PathBuf> = entries(folder)
             .into_iter()
             .filter(|path| path.extension().is_some_and(|extension| extension == "jpg" || extension == "png"))
             .collect();
@@ -29,12 +29,30 @@ impl Scene {
             let times = text.lines().skip(1).filter_map(|line| line.split(',').nth(1).map(time));
             times.collect::<Vec<UnixMillis>>()
         });
-        match &times {
-            Some(times) => assert_eq!(times.len(), frames.len(), "{}", folder.display()),
-            None => frames.truncate(MOST_FRAMES),
+        if let Some(times) = &times {
+            assert_eq!(times.len(), frames.len(), "{}", folder.display());
         }
         let name = folder.strip_prefix(root).unwrap_or(folder).display().to_string();
         Self { name, frames, times }
+    }
+
+    /// Its first frames.
+    pub(crate) fn beginning(mut self) -> Self {
+        self.frames.truncate(MOST_FRAMES);
+        self
+    }
+
+    /// Its last frames; `None` where those are its first ones.
+    pub(crate) fn end(mut self) -> Option<Self> {
+        let before = self.frames.len().checked_sub(MOST_FRAMES).filter(|before| *before > 0)?;
+        self.frames.drain(..before);
+        Some(self)
+    }
+
+    /// The other way round.
+    pub(crate) fn backwards(mut self) -> Self {
+        self.frames.reverse();
+        self
     }
 
     /// Its pictures, small.
