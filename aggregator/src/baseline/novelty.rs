@@ -17,7 +17,7 @@
 //! from the features' centres. One camera's baseline is too short to tell how slowly it wanders; what the fleet shows to wander
 //! longer than that takes no part (`crate::evidence::whitening`).
 //!
-//! Must hold: no more than [`PIECES_MAX`] independent windows are believed, however long the baseline. A lorry that parks in the view for
+//! Must hold: no more than [`MOST_PIECES`] independent windows are believed, however long the baseline. A lorry that parks in the view for
 //! the first time is not the fault that so many quiet days would make of it; what lasts is found within half an hour all the same.
 //!
 //! Evidence (`tests/tests/scenes`: clips as they are, backwards, and at their ends; 15 faults): where three features had to be far outside
@@ -38,7 +38,7 @@ const LEAST_SPREAD: f64 = 0.25;
 /// Share of a stake that is not bet.
 const KEPT: f64 = 0.15;
 /// Most independent windows that a baseline counts for.
-const PIECES_MAX: f64 = 30.0;
+const MOST_PIECES: f64 = 30.0;
 /// Fewest windows that a camera remembers: who stops in front of it stays a while.
 const LEAST_MEMORY: f64 = 4.0;
 /// Most of the learning time that a camera may remember: with less than five independent pieces nothing is known.
@@ -227,7 +227,7 @@ impl Novelty {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of windows")]
         let furthest =
             [0, memory as usize].map(|place| excursions.get(place).copied().unwrap_or(0.0).max(single(LEAST)));
-        let pieces = single((count / memory).min(PIECES_MAX));
+        let pieces = single((count / memory).min(MOST_PIECES));
         let extremes = Extremes { furthest, pieces, memory: single(memory) };
         Some(Self { known, extremes, frames: single(frames) })
     }

@@ -23,7 +23,8 @@
 //! `β = −ζ(½)/√(2π) = 0.5826` (Chernoff 1965; Siegmund 1979). For a bridge with steps `p_j`, that is
 //! `p = 2·exp(−2λ²)·Σ w_j·exp(−4λβ√p_j)`, where `w_j` says how likely the largest distance is at step `j`, the density of the place of a
 //! Brownian bridge's maximum given its height: `∝ p_j·(t(1−t))^(−3/2)·exp(−λ²/(2t(1−t)))`. A step of more than a sixteenth counts
-//! as that. On 400,000 simulated bridges the true probability is 0.86 to 1.01 of it at 0.2 … 0.001, where Smirnov's tail has 0.4 to 0.7.
+//! as that. With that β, and grids of 16, 32 and 256 steps, the true probability on 400,000 simulated bridges is 0.88 to 1.01 of it at
+//! 0.2 … 0.001; of Smirnov's tail at 0.05 it is 0.4 to 0.7. The β used is smaller, and errs on the safe side.
 
 use super::error::{StatisticsError, total, within};
 
