@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use driftglass_agent::decode::Decoder;
 use driftglass_agent::fault::{Injector, Kind, Severity, decode, encode_jpeg, shrink};
 use driftglass_agent::feature::{CameraState, Measurements, Reference, ReferenceLearner};
+use driftglass_aggregator::baseline::slot::{DayPart, Place};
 use driftglass_protocol::feature::FeatureValues;
+use driftglass_protocol::unit::UnixMillis;
 use image::RgbImage;
 
 /// Frames the reference is learned from.
@@ -22,8 +24,15 @@ const QUALITY: u8 = 90;
 /// One camera's frames.
 pub(crate) struct Camera {
     pub(crate) name: String,
-    normal: Vec<PathBuf>,
-    later: Vec<PathBuf>,
+    normal: Vec<Taken>,
+    later: Vec<Taken>,
+}
+
+/// A picture, and the part of the day it is of, where the folder says when each was taken.
+#[derive(Clone)]
+struct Taken {
+    path: PathBuf,
+    part: Option<DayPart>,
 }
 
 /// The cameras of the footage, in order of their names.
@@ -59,19 +68,36 @@ fn collect(folder: &Path, depth: u32, cameras: &mut Vec<Camera>) {
         return;
     }
     frames.sort();
+    let times = times(folder);
+    assert!(times.is_empty() || times.len() == frames.len(), "{}", folder.display());
+    let part = |index: usize| times.get(index).and_then(|&at| Place::nowhere().slot(at, false).day_part());
+    let frames = frames.into_iter().enumerate().map(|(index, path)| Taken { path, part: part(index) });
+    let mut frames: Vec<Taken> = frames.collect();
     let later = frames.split_off(frames.len() / 2);
     cameras.push(Camera { name, normal: spread(frames), later: spread(later) });
 }
 
-fn spread(frames: Vec<PathBuf>) -> Vec<PathBuf> {
+/// When each frame was taken; nothing where the folder does not say.
+fn times(folder: &Path) -> Vec<UnixMillis> {
+    let Ok(text) = fs::read_to_string(folder.join("timestamps.csv")) else { return Vec::new() };
+    let time = |line: &str| {
+        let time = line.split(',').nth(1).and_then(|time| humantime::parse_rfc3339(time.trim()).ok());
+        let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let millis = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+        UnixMillis(millis.unwrap_or_else(|| panic!("{}: {line}", folder.display())))
+    };
+    text.lines().skip(1).map(time).collect()
+}
+
+fn spread(frames: Vec<Taken>) -> Vec<Taken> {
     let count = frames.len();
     let kept = count.min(HALF);
     (0..kept).map(|index| frames[index * count / kept].clone()).collect()
 }
 
-fn pictures(paths: &[PathBuf]) -> Vec<RgbImage> {
-    let read = |path: &PathBuf| shrink(decode(&fs::read(path).expect("read")).expect("a picture"), SIDE);
-    paths.iter().map(read).collect()
+fn pictures(frames: &[Taken]) -> Vec<RgbImage> {
+    let read = |frame: &Taken| shrink(decode(&fs::read(&frame.path).expect("read")).expect("a picture"), SIDE);
+    frames.iter().map(read).collect()
 }
 
 /// What was measured of a camera that may have one kind of fault.
@@ -92,6 +118,11 @@ pub(crate) fn measure(pictures: &[RgbImage]) -> Vec<Measurements> {
 }
 
 impl Camera {
+    /// The part of the day of each frame of the first and of the second half.
+    pub(crate) fn parts(&self) -> [Vec<Option<DayPart>>; 2] {
+        [&self.normal, &self.later].map(|frames| frames.iter().map(|frame| frame.part).collect())
+    }
+
     /// The first and the second half as pictures.
     pub(crate) fn pictures(&self) -> (Vec<RgbImage>, Vec<RgbImage>) {
         (pictures(&self.normal), pictures(&self.later))

@@ -8,7 +8,7 @@ use driftglass_aggregator::alert::Cause;
 use driftglass_aggregator::batch::compare_batches;
 
 use crate::camera::{Camera, Measured, REFERENCE, cameras, reference, values};
-use crate::separation::{Separation, separation};
+use crate::separation::{Separation, Sequence, separation};
 
 /// Share of camera and fault pairs that may fall short, and must be listed.
 const SHORT_PERCENT: usize = 5;
@@ -32,7 +32,11 @@ impl Pair {
         let few = reference(&measured.normal[..REFERENCE.min(measured.normal.len())]);
         let [normal, clean, faulted] =
             [measured.normal, measured.clean, &measured.faulted].map(|frames| values(&few, frames));
-        let separation = separation(&[&normal[REFERENCE.min(normal.len())..], &clean], &faulted);
+        let [before, after] = camera.parts();
+        let learned = REFERENCE.min(normal.len());
+        let sequence = |values, parts| Sequence { values, parts };
+        let clean = [sequence(&normal[learned..], &before[learned..]), sequence(&clean, &after)];
+        let separation = separation(&clean, sequence(&faulted, &after));
         let all = reference(measured.normal);
         let [normal, clean, faulted] =
             [measured.normal, measured.clean, &measured.faulted].map(|frames| values(&all, frames));
