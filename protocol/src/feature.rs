@@ -76,7 +76,8 @@ pub enum Feature {
     ViewDisplacement = 31,
     /// By how much the camera is turned about its line of sight, against the reference; clockwise turns of the picture are positive.
     ViewRotation = 32,
-    /// Share of the cells of a 64x36 grid that have shown something else than the reference for longer than it takes to pass by.
+    /// How far the cells of a 32x18 grid have been from what they usually are beside their neighbourhood, for longer than it takes to
+    /// pass by: 0 is as ever, 1 is every cell by one and a half of its spread or more.
     LastingChange = 33,
 }
 
@@ -148,7 +149,7 @@ pub const CATALOGUE: [Spec; COUNT] = [
     spec(Feature::ClockOffset, "clock_offset", "second", Axis::linear(-32, 32), 4),
     spec(Feature::ViewDisplacement, "view_displacement", "percent", Axis::linear(0, 32), 6),
     spec(Feature::ViewRotation, "view_rotation", "degree", Axis::linear(-16, 16), 4),
-    spec(Feature::LastingChange, "lasting_change", "share", Axis::linear(0, 1), 5),
+    spec(Feature::LastingChange, "lasting_change", "share", Axis::linear(0, 1), 15),
 ];
 
 const _: () = {

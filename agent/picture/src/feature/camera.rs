@@ -82,8 +82,8 @@ impl CameraState {
         }
         if let Knowledge::Learned(reference) | Knowledge::Pinned(reference) = &self.knowledge {
             reference.compare(frame, &mut values);
-            if let Some(codes) = reference.comparable(frame)
-                && let Some(changed) = self.lasting.observe(codes, &reference.codes)
+            if let Some(cells) = reference.comparable(frame)
+                && let Some(changed) = self.lasting.observe(&cells.thumbnail, &reference.usual)
             {
                 values.set(Feature::LastingChange, changed);
             }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     const COMPARING: [Feature; 3] = [Feature::ReferenceCorrelation, Feature::HashDistance, Feature::TileLoss];
-    const LEARNED_BYTES: usize = 10 + 2 * (576 + 272) + 4 * 144 + 16 * 36;
+    const LEARNED_BYTES: usize = 10 + 2 * (576 + 272) + 4 * 144 + 16 * 36 + 4 * 576;
 
     fn learned() -> CameraState {
         let mut state = CameraState::new();

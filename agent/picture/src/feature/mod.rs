@@ -19,6 +19,7 @@ mod lasting;
 mod luma;
 mod reference;
 mod registration;
+mod relief;
 mod spectrum;
 mod state_bytes;
 

@@ -8,6 +8,7 @@ use super::cells::{Cells, Detail, FINE, HASH, HashGrid, THUMBNAIL, TILES};
 use super::correlation::View;
 use super::luma::ratio;
 use super::registration::{Codes, Votes, elected, register, vote};
+use super::relief::{Sums, Usual, relief};
 use crate::frame::PictureSize;
 
 /// A tile has lost its detail where less than this many percent of the reference's is left.
@@ -23,19 +24,20 @@ pub struct Reference {
     pub(super) size: PictureSize,
     pub(super) cells: Cells,
     pub(super) codes: Codes,
+    pub(super) usual: Usual,
     /// Follows from the cells.
     view: View,
 }
 
 impl Reference {
-    pub(super) fn new(size: PictureSize, cells: Cells, codes: Codes) -> Self {
+    pub(super) fn new(size: PictureSize, cells: Cells, codes: Codes, usual: Usual) -> Self {
         let view = View::of(&cells.thumbnail);
-        Self { size, cells, codes, view }
+        Self { size, cells, codes, usual, view }
     }
 
-    /// The codes of a frame that can be held against the reference.
-    pub(super) fn comparable<'a>(&self, frame: &'a Measurements) -> Option<&'a Codes> {
-        frame.codes.as_ref().filter(|_| frame.size == self.size)
+    /// The cells of a frame that can be held against the reference.
+    pub(super) fn comparable<'a>(&self, frame: &'a Measurements) -> Option<&'a Cells> {
+        frame.cells.as_ref().filter(|_| frame.size == self.size)
     }
 
     /// Size of the pictures it was learned from; others are not compared.
@@ -46,7 +48,7 @@ impl Reference {
 
     /// Adds reference correlation, hash distance, tile loss, displacement and rotation of the view to `values`, where the frame has them.
     pub fn compare(&self, frame: &Measurements, values: &mut FeatureValues) {
-        let Some(cells) = frame.cells.as_ref().filter(|_| frame.size == self.size) else { return };
+        let Some(cells) = self.comparable(frame) else { return };
         if let Some(correlation) = self.view.correlation(&cells.thumbnail) {
             values.set(Feature::ReferenceCorrelation, correlation);
         }
@@ -54,7 +56,7 @@ impl Reference {
         if let Some(loss) = tile_loss(&self.cells.detail, &cells.detail) {
             values.set(Feature::TileLoss, loss);
         }
-        if let Some(codes) = self.comparable(frame) {
+        if let Some(codes) = &frame.codes {
             register(&self.codes, codes, self.size, values);
         }
     }
@@ -62,7 +64,7 @@ impl Reference {
     /// The share of what it shows that is found again in a frame, by which it is decided whether the view has a place.
     #[cfg(test)]
     pub(crate) fn found(&self, frame: &Measurements) -> Option<f64> {
-        super::registration::found(&self.codes, self.comparable(frame)?, self.size)
+        super::registration::found(&self.codes, frame.codes.as_ref().filter(|_| frame.size == self.size)?, self.size)
     }
 }
 
@@ -75,6 +77,7 @@ pub struct ReferenceLearner {
     pub(super) hash: [[u64; HASH.0]; HASH.1],
     pub(super) detail: [[u64; TILES.0]; TILES.1],
     pub(super) votes: Votes,
+    pub(super) relief: Sums,
 }
 
 impl Default for ReferenceLearner {
@@ -94,6 +97,7 @@ impl ReferenceLearner {
             hash: [[0; HASH.0]; HASH.1],
             detail: [[0; TILES.0]; TILES.1],
             votes: [[0; FINE.0]; FINE.1],
+            relief: Sums::new(),
         }
     }
 
@@ -108,6 +112,7 @@ impl ReferenceLearner {
         add(&mut self.thumbnail, &cells.thumbnail);
         add(&mut self.hash, &cells.hash);
         add(&mut self.detail, &cells.detail);
+        self.relief.add(&relief(&cells.thumbnail));
         if let Some(codes) = &frame.codes {
             vote(&mut self.votes, codes);
         }
@@ -130,7 +135,8 @@ impl ReferenceLearner {
             hash: mean(&self.hash, frames),
             detail: mean(&self.detail, frames),
         };
-        Some(Reference::new(size, cells, elected(&self.votes, self.frames)))
+        let usual = Usual::of(&self.relief, self.frames);
+        Some(Reference::new(size, cells, elected(&self.votes, self.frames), usual))
     }
 }
 

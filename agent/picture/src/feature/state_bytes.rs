@@ -3,7 +3,8 @@
 //! Layout, all little-endian: version (1 byte), kind (1: learning, 2: learned, 3: pinned), width and height (2 bytes each, 0 where
 //! unknown), frames (4 bytes, 0 unless learning), then thumbnail, hash grid and tile details row by row: sums of 8 bytes while
 //! learning, else means of 2, 2 and 4 bytes. The fine grid follows row by row: while learning, the votes of each cell in a signed byte;
-//! then, eight bytes with a bit for each brighter cell and eight with one for each darker.
+//! then, eight bytes with a bit for each brighter cell and eight with one for each darker. Last, what each cell of the thumbnail usually is
+//! beside its neighbourhood: while learning, its sum and its sum of squares in 8 bytes each; then, its mean and its spread in 2 each.
 //!
 //! Not kept are the previous frame (after a restart the first frame has no change) and what has changed lastingly.
 //!
@@ -15,16 +16,20 @@ use super::camera::{CameraState, Knowledge};
 use super::cells::{Cells, FINE, HASH, THUMBNAIL, TILES};
 use super::reference::{Reference, ReferenceLearner};
 use super::registration::CodeRow;
+use super::relief::{Sums, Usual};
 use crate::frame::{FrameError, PictureSize};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 10;
 const CELLS: usize = THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1 + TILES.0 * TILES.1;
-const LEARNED_BYTES: usize =
-    HEADER_BYTES + 2 * (THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1) + 4 * TILES.0 * TILES.1 + 16 * FINE.1;
+const LEARNED_BYTES: usize = HEADER_BYTES
+    + 2 * (THUMBNAIL.0 * THUMBNAIL.1 + HASH.0 * HASH.1)
+    + 4 * TILES.0 * TILES.1
+    + 16 * FINE.1
+    + 4 * THUMBNAIL.0 * THUMBNAIL.1;
 
 /// Longest encoding of a [`CameraState`].
-pub const STATE_BYTES: usize = HEADER_BYTES + 8 * CELLS + FINE.0 * FINE.1;
+pub const STATE_BYTES: usize = HEADER_BYTES + 8 * CELLS + FINE.0 * FINE.1 + 16 * THUMBNAIL.0 * THUMBNAIL.1;
 
 /// Why bytes are not a camera's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -76,6 +81,9 @@ impl CameraState {
                 for &votes in learner.votes.iter().flatten() {
                     writer.put(&i8::try_from(votes).unwrap_or(if votes < 0 { i8::MIN } else { i8::MAX }).to_le_bytes());
                 }
+                let Sums { values, squares } = &learner.relief;
+                values.iter().flatten().for_each(|sum| writer.put(&sum.to_le_bytes()));
+                squares.iter().flatten().for_each(|sum| writer.put(&sum.to_le_bytes()));
             }
             Knowledge::Learned(reference) => writer.reference(2, reference),
             Knowledge::Pinned(reference) => writer.reference(3, reference),
@@ -157,6 +165,8 @@ impl Writer<'_> {
             self.put(&row.brighter.to_le_bytes());
             self.put(&row.darker.to_le_bytes());
         }
+        reference.usual.mean.iter().flatten().for_each(|mean| self.put(&mean.to_le_bytes()));
+        reference.usual.spread.iter().flatten().for_each(|spread| self.put(&spread.to_le_bytes()));
     }
 }
 
@@ -197,6 +207,19 @@ impl Reader<'_> {
                 return Err(StateError::Sums { frames });
             }
         }
+        let most = u64::from(i16::MAX.unsigned_abs());
+        for sum in learner.relief.values.iter_mut().flatten() {
+            *sum = i64::from_le_bytes(self.take());
+            if sum.unsigned_abs() > most * u64::from(frames) {
+                return Err(StateError::Sums { frames });
+            }
+        }
+        for sum in learner.relief.squares.iter_mut().flatten() {
+            *sum = u64::from_le_bytes(self.take());
+            if *sum > most * most * u64::from(frames) {
+                return Err(StateError::Sums { frames });
+            }
+        }
         if frames > 0 && size.is_none() {
             return Err(StateError::Sums { frames });
         }
@@ -209,6 +232,8 @@ impl Reader<'_> {
         let detail = [[(); TILES.0]; TILES.1].map(|row| row.map(|()| u32::from_le_bytes(self.take())));
         let mut row = || CodeRow { brighter: u64::from_le_bytes(self.take()), darker: u64::from_le_bytes(self.take()) };
         let codes = [(); FINE.1].map(|()| row());
-        Reference::new(size, Cells { thumbnail, hash, detail }, codes)
+        let mean = [[(); THUMBNAIL.0]; THUMBNAIL.1].map(|row| row.map(|()| i16::from_le_bytes(self.take())));
+        let spread = [[(); THUMBNAIL.0]; THUMBNAIL.1].map(|row| row.map(|()| u16::from_le_bytes(self.take())));
+        Reference::new(size, Cells { thumbnail, hash, detail }, codes, Usual { mean, spread })
     }
 }

@@ -20,8 +20,7 @@ use crate::feature::{CameraState, Measurements};
 /// Most differences are those of rounding: the library goes to RGB and back, and interpolates chroma. Those above one bin count
 /// steps that a bin is too fine for: 0.9 bins are one bit of the hash, 1.8 bins one of the 144 tiles, and blocks that are flat but
 /// for the last half level. Hue is an angle of very little where hardly anything has a colour. A share on a square-root axis has
-/// its finest bins near zero. Where the view is found it is found at the same place; of the cells that have changed lastingly, nine
-/// to a bin, up to 28 in 2,304 are of the other opinion where a scene is as faint as the road of overhead-cars.
+/// its finest bins near zero. Where the view is found it is found at the same place.
 const fn tolerance(feature: Feature) -> u16 {
     match feature {
         Feature::QuantisationMean | Feature::BitsPerPixel => 0,
@@ -32,7 +31,6 @@ const fn tolerance(feature: Feature) -> u16 {
         Feature::Hue => 4,
         Feature::HashDistance => 5,
         Feature::TileLoss => 8,
-        Feature::LastingChange => 2,
         _ => 1,
     }
 }
