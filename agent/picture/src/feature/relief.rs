@@ -54,8 +54,8 @@ const fn logarithm(luma: u16) -> i32 {
     let value = luma as u32 + FLOOR;
     let octave = value.ilog2();
     let x = (value << (16 - octave)) - (1 << 16);
-    let bow = ((x as u64 * (65_536 - x as u64)) >> 16) * 22_713 >> 16;
-    (((octave - FLOOR.ilog2()) << 10) + ((x + bow as u32) >> 6)) as i32
+    let bow = (((x * (65_536 - x)) >> 16) * 22_713) >> 16;
+    (((octave - FLOOR.ilog2()) << 10) + ((x + bow) >> 6)) as i32
 }
 
 /// The sums a relief is learned from.
