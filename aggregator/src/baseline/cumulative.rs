@@ -9,52 +9,75 @@ use driftglass_protocol::limit::BINS;
 const PARTS: usize = 4;
 const PART: usize = BINS / PARTS;
 
+/// Windows of fewer values than this are added up exactly, in 32 bits; of more, the lowest bits of the counts are left out, which changes
+/// no share by more than 2⁻¹⁷.
+const EXACT_BITS: u32 = 26;
+
 /// Values up to and including each bin.
 pub(super) struct Cumulative {
     /// Within its part.
-    within: [[u64; PARTS]; PART],
+    within: [[u32; PARTS]; PART],
     /// In the parts before.
-    before: [u64; PARTS],
-    total: u64,
+    before: [u32; PARTS],
+    total: u32,
     /// Of what lies at or below each bin, the sum over all bins.
     sum: u64,
 }
 
 impl Cumulative {
-    /// 256 counts of 32 bits cannot overflow 64.
+    /// Nothing counted.
+    pub(super) const fn new() -> Self {
+        Self { within: [[0; PARTS]; PART], before: [0; PARTS], total: 0, sum: 0 }
+    }
+
     pub(super) fn of(counts: &[u32; BINS]) -> Self {
-        let (mut within, mut sums, mut heights) = ([[0; PARTS]; PART], [0_u64; PARTS], [0_u64; PARTS]);
-        for (bin, slot) in within.iter_mut().enumerate() {
+        let mut cumulative = Self::new();
+        cumulative.fill(counts);
+        cumulative
+    }
+
+    /// Counts these, and forgets what was counted before.
+    pub(super) fn fill(&mut self, counts: &[u32; BINS]) {
+        // 256 counts of 18 bits; the usual case, and quickly seen.
+        let few = counts.iter().fold(0, |bits, count| bits | count) >> (EXACT_BITS - 8) == 0;
+        let left_out = if few { 0 } else { left_out(counts) };
+        let (mut sums, mut heights) = ([0_u32; PARTS], [0_u32; PARTS]);
+        for (bin, slot) in self.within.iter_mut().enumerate() {
             for (part, sum) in sums.iter_mut().enumerate() {
-                *sum += u64::from(counts[part * PART + bin]);
+                *sum += counts[part * PART + bin] >> left_out;
                 heights[part] += *sum;
             }
             *slot = sums;
         }
-        let (mut before, mut total, mut sum) = ([0; PARTS], 0, 0);
-        for ((slot, of_part), heights) in before.iter_mut().zip(sums).zip(heights) {
-            *slot = total;
-            sum += heights + PART as u64 * total;
-            total += of_part;
+        (self.total, self.sum) = (0, 0);
+        for ((slot, of_part), heights) in self.before.iter_mut().zip(sums).zip(heights) {
+            *slot = self.total;
+            self.sum += u64::from(heights) + PART as u64 * u64::from(self.total);
+            self.total += of_part;
         }
-        Self { within, before, total, sum }
     }
 
     /// Values in bins up to and including this one, which must be one.
-    pub(super) const fn up_to(&self, bin: usize) -> u64 {
+    pub(super) const fn up_to(&self, bin: usize) -> u32 {
         let part = bin / PART;
         self.before[part] + self.within[bin % PART][part]
     }
 
-    pub(super) const fn total(&self) -> u64 {
+    pub(super) const fn total(&self) -> u32 {
         self.total
     }
 
     /// Mean bin; `None` where nothing was counted.
     pub(super) fn mean(&self) -> Option<f64> {
         // A value in bin v lies at or below 256 − v bins.
-        (self.total > 0).then(|| BINS as f64 - self.sum as f64 / self.total as f64)
+        (self.total > 0).then(|| BINS as f64 - self.sum as f64 / f64::from(self.total))
     }
+}
+
+/// Lowest bits of the counts that are too many for their sum.
+fn left_out(counts: &[u32; BINS]) -> u32 {
+    let all: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    (u64::BITS - all.leading_zeros()).saturating_sub(EXACT_BITS)
 }
 
 #[cfg(test)]
@@ -63,17 +86,32 @@ mod tests {
 
     #[test]
     fn every_bin_counts_what_lies_at_or_below_it() {
-        let mut counts = std::array::from_fn(|bin| u32::try_from(bin * 7 % 11).expect("small"));
-        (counts[63], counts[64], counts[255]) = (u32::MAX, u32::MAX, u32::MAX);
-        let cumulative = Cumulative::of(&counts);
+        let counts = std::array::from_fn(|bin| u32::try_from(bin * 7 % 11).expect("small"));
+        let mut cumulative = Cumulative::of(&[1 << 17; BINS]);
+        cumulative.fill(&counts);
         let mut below = 0;
         for (bin, &count) in counts.iter().enumerate() {
-            below += u64::from(count);
+            below += count;
             assert_eq!(cumulative.up_to(bin), below, "bin {bin}");
         }
         assert_eq!(cumulative.total, below);
         let sum: f64 = counts.iter().enumerate().map(|(bin, &count)| bin as f64 * f64::from(count)).sum();
-        assert!((cumulative.mean().expect("values") - sum / below as f64).abs() < 1e-9);
+        assert!((cumulative.mean().expect("values") - sum / f64::from(below)).abs() < 1e-9);
         assert_eq!(Cumulative::of(&[0; BINS]).mean(), None);
+    }
+
+    #[test]
+    fn no_counts_are_too_large() {
+        for counts in [[u32::MAX; BINS], [(1 << 18) - 1; BINS], [1 << 18; BINS]] {
+            let cumulative = Cumulative::of(&counts);
+            for bin in 0..BINS {
+                let share = f64::from(cumulative.up_to(bin)) / f64::from(cumulative.total());
+                assert!((share - (bin + 1) as f64 / BINS as f64).abs() < 1e-6, "bin {bin} of {}", counts[0]);
+            }
+            assert!((cumulative.mean().expect("values") - 127.5).abs() < 1e-6);
+        }
+        let mut few_beside_many = [0; BINS];
+        (few_beside_many[10], few_beside_many[200]) = (7, u32::MAX);
+        assert!(f64::from(Cumulative::of(&few_beside_many).up_to(199)) < 1.0);
     }
 }

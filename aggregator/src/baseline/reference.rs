@@ -295,13 +295,15 @@ impl Baseline {
     #[must_use]
     pub fn read(&self, window: &CountedWindow) -> Beside {
         let mut samples = Vec::with_capacity(self.features.len());
+        // One for all features: it is a kilobyte.
+        let mut cumulative = Cumulative::new();
         let mut place = 0;
         for normal in &self.features {
             let Some((feature, histogram)) = normal.feature().and_then(|feature| window.find(feature, place)) else {
                 continue;
             };
             place = feature + 1;
-            let cumulative = Cumulative::of(histogram.counts());
+            cumulative.fill(histogram.counts());
             let Some(mut sample) = normal.read_cumulative(&cumulative) else { continue };
             if let Some(novelty) = &self.novelty {
                 sample.excursion = novelty.excursion(normal.feature, &cumulative);
