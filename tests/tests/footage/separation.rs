@@ -12,8 +12,9 @@ pub(crate) const WINDOW: usize = 12;
 pub(crate) type At = (Option<DayPart>, f64);
 
 /// Probability that a faulted value exceeds a clean one, ties counting half (Mann-Whitney; Hanley, McNeil 1982); as far from one
-/// half in the other direction counts alike. Only values of the same part of the day are held against each other, as the product does:
-/// its baselines are those of season slots. `None` with fewer than two values on a side, or none to hold against each other.
+/// half in the other direction counts alike. Only values of the same part of the day are held against each other: at night nothing looks
+/// as it does at noon, and before the product raises anything it asks the same part of other days. `None` with fewer than two values on
+/// a side, or none to hold against each other.
 pub(crate) fn auc(clean: &[At], faulted: &[At]) -> Option<f64> {
     if clean.len() < 2 || faulted.len() < 2 {
         return None;
