@@ -250,6 +250,14 @@ mod tests {
         let mut bytes = bytes(&learning);
         bytes[17] = 1;
         assert_eq!(CameraState::from_bytes(&bytes).map(|_| ()), Err(StateError::Sums { frames: 1 }));
+        bytes[17] = 0;
+        assert!(CameraState::from_bytes(&bytes).is_ok());
+        // The most significant bytes of the last sum of a relief, and of the last of squares.
+        for (at, byte) in [(STATE_BYTES - 8 * 576 - 1, 0x40), (STATE_BYTES - 1, 1)] {
+            bytes[at] ^= byte;
+            assert_eq!(CameraState::from_bytes(&bytes).map(|_| ()), Err(StateError::Sums { frames: 1 }));
+            bytes[at] ^= byte;
+        }
     }
 
     proptest! {

@@ -4,6 +4,10 @@
 //! logarithm of their luma, less the mean of their neighbourhood: brighter or dimmer light as a whole, and all that changes evenly
 //! over a few cells, drop out. How much a cell varies by itself (shadows, passers-by, lamps at night) is learned with its mean, and
 //! says how much a deviation means.
+//!
+//! Must hold: integers and fixed work, on stored bytes whatever they say. Deliberately absent: following the camera. What is usual is
+//! learned with the reference and stays; by day and night a camera that learned for seconds is far from it at every hour, and the centre
+//! knows the hours.
 
 use super::cells::{THUMBNAIL, Thumbnail};
 
@@ -120,6 +124,8 @@ impl Usual {
 mod tests {
     use super::*;
 
+    extern crate std;
+
     fn picture(luma: impl Fn(usize, usize) -> f64) -> Thumbnail {
         let mut thumbnail = [[0; WIDE]; HIGH];
         for (y, row) in thumbnail.iter_mut().enumerate() {
@@ -180,6 +186,4 @@ mod tests {
         relief[0][0] = i16::MIN;
         assert_eq!(usual.deviations(&relief).next(), Some(-FAR));
     }
-
-    extern crate std;
 }
