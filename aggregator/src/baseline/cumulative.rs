@@ -40,11 +40,21 @@ impl Cumulative {
     pub(super) fn fill(&mut self, counts: &[u32; BINS]) {
         // 256 counts of 18 bits; the usual case, and quickly seen.
         let few = counts.iter().fold(0, |bits, count| bits | count) >> (EXACT_BITS - 8) == 0;
-        let left_out = if few { 0 } else { left_out(counts) };
+        if few {
+            self.add_up(counts, |count| count);
+        } else {
+            let left_out = left_out(counts);
+            self.add_up(counts, |count| count >> left_out);
+        }
+    }
+
+    /// Counts these as `scaled`.
+    #[inline(always)]
+    fn add_up(&mut self, counts: &[u32; BINS], scaled: impl Fn(u32) -> u32) {
         let (mut sums, mut heights) = ([0_u32; PARTS], [0_u32; PARTS]);
         for (bin, slot) in self.within.iter_mut().enumerate() {
             for (part, sum) in sums.iter_mut().enumerate() {
-                *sum += counts[part * PART + bin] >> left_out;
+                *sum += scaled(counts[part * PART + bin]);
                 heights[part] += *sum;
             }
             *slot = sums;

@@ -19,6 +19,8 @@
 //! Evidence (1,000 cameras, 12 features, baseline of 60 windows, wander with standard deviation 0.3 and φ = 0.95): without
 //! whitening 207 false alerts in a run of 240 windows; with blocks as long as the memory and no whitening, half the drifts lost.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::packed;
@@ -36,6 +38,8 @@ const ENOUGH_CAMERAS: f64 = 20.0;
 const ASSUMED_MEMORY: f64 = 0.8;
 /// Candidates for φ.
 const MEMORIES: [f64; 13] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99];
+/// Windows of a whole fleet, of which no lag is short.
+const MANY: f64 = 1e6;
 /// Fewest pairs of windows a lag is estimated from.
 const FEWEST_PAIRS: usize = 8;
 /// Most a camera may wander, in units of the mean variogram of its own baseline.
@@ -87,12 +91,10 @@ impl Variogram {
         )
     }
 
-    /// Nugget and sill for a given φ, by least squares in which long lags weigh less; neither is negative.
-    fn fit(&self, phi: f64, windows: f64) -> Fit {
+    /// Nugget and sill by least squares; neither is negative.
+    fn fit(&self, lags: &Lags) -> Fit {
         let (mut weight, mut x1, mut x2, mut y1, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for (&lag, &gamma) in LAGS.iter().zip(&self.0) {
-            let w = self::weight(windows, lag);
-            let (x, y) = (1.0 - power(phi, lag), f64::from(gamma));
+        for (w, x, y) in lags.beside(self) {
             weight += w;
             x1 += w * x;
             x2 += w * x * x;
@@ -102,16 +104,39 @@ impl Variogram {
         let determinant = weight * x2 - x1 * x1;
         let slope = if determinant > 1e-9 * weight * weight { (weight * xy - x1 * y1) / determinant } else { 0.0 };
         let sill = if slope * x1 > y1 { xy / x2 } else { slope.max(0.0) };
-        Fit { phi, nugget: ((y1 - sill * x1) / weight.max(f64::MIN_POSITIVE)).max(0.0), sill }
+        Fit { nugget: ((y1 - sill * x1) / weight.max(f64::MIN_POSITIVE)).max(0.0), sill }
     }
 }
 
-/// A model of a variogram.
+/// A model of a variogram, for a given φ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Fit {
-    phi: f64,
     nugget: f64,
     sill: f64,
+}
+
+/// What a variogram is fitted to.
+struct Lags {
+    /// What each lag weighs: by its pairs, and less the longer it is.
+    weights: [f64; LAGS.len()],
+    /// Share of the sill that it shows: `1 − φᵏ`.
+    shown: [f64; LAGS.len()],
+}
+
+impl Lags {
+    /// For a given φ and a variogram of so many windows.
+    fn of(phi: f64, windows: f64) -> Self {
+        Self {
+            weights: LAGS.map(|lag| (windows - lag as f64).max(1.0) / (lag as f64).sqrt()),
+            shown: LAGS.map(|lag| 1.0 - i32::try_from(lag).map_or(0.0, |lag| phi.powi(lag))),
+        }
+    }
+
+    /// Weight, share of the sill and variogram at each lag that the variogram has.
+    fn beside(&self, variogram: &Variogram) -> impl Iterator<Item = (f64, f64, f64)> {
+        let model = self.weights.iter().zip(&self.shown);
+        model.zip(&variogram.0).map(|((&weight, &shown), &gamma)| (weight, shown, f64::from(gamma)))
+    }
 }
 
 /// The mean variograms of one feature over all cameras.
@@ -120,6 +145,8 @@ pub struct Pool {
     shares: [f64; LAGS.len()],
     levels: [f64; LAGS.len()],
     cameras: [f64; LAGS.len()],
+    /// Fitted when it is asked for; every camera does at the beginning of an epoch.
+    memory: OnceLock<Memory>,
 }
 
 impl Pool {
@@ -130,6 +157,7 @@ impl Pool {
             self.levels[lag] += f64::from(*level);
             self.cameras[lag] += 1.0;
         }
+        self.memory.take();
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a variance needs no more than single precision")]
@@ -141,26 +169,30 @@ impl Pool {
     /// The memory of this feature, as the fleet shows it.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        *self.memory.get_or_init(|| self.fit())
+    }
+
+    fn fit(&self) -> Memory {
         let (shares, levels) = (self.mean(&self.shares), self.mean(&self.levels));
         // Every lag weighs the same in choosing φ: the means have little noise, and the long lags tell a slow wander.
         let misfit = |phi: f64| {
-            let fit = shares.fit(phi, 1e6);
-            LAGS.iter()
-                .zip(&shares.0)
-                .map(|(&lag, &gamma)| (f64::from(gamma) - fit.nugget - fit.sill * (1.0 - power(phi, lag))).powi(2))
-                .sum::<f64>()
+            let lags = Lags::of(phi, MANY);
+            let fit = shares.fit(&lags);
+            let off = lags.beside(&shares).map(|(_, shown, gamma)| gamma - fit.nugget - fit.sill * shown);
+            off.map(|off| off * off).sum::<f64>()
         };
         let phi = if self.cameras[0] < ENOUGH_CAMERAS {
             ASSUMED_MEMORY
         } else {
             MEMORIES.into_iter().min_by(|a, b| misfit(*a).total_cmp(&misfit(*b))).unwrap_or(ASSUMED_MEMORY)
         };
-        let level = levels.fit(phi, 1e6);
+        let lags = Lags::of(phi, MANY);
+        let level = levels.fit(&lags);
         // Of the mean of many windows: 1 + 2·Σ of the correlations at all lags.
         let wandering = level.sill / (level.sill + level.nugget).max(f64::MIN_POSITIVE);
         let windows = 1.0 + 2.0 * wandering * phi / (1.0 - phi);
         let windows = if self.cameras[0] < ENOUGH_CAMERAS { 1.0 } else { windows };
-        Memory { phi, sill: shares.fit(phi, 1e6).sill, level_sill: level.sill, windows }
+        Memory { phi, sill: shares.fit(&lags).sill, level_sill: level.sill, windows }
     }
 }
 
@@ -226,24 +258,21 @@ impl Calibration {
             |typical: f64, sill: f64| (PRIOR_WINDOWS * typical + independent * sill) / (PRIOR_WINDOWS + independent);
 
         let [floor, ..] = own.floor;
-        let (sill, nugget) = split(own.shares, phi, windows, |own| drawn(memory.sill, own), floor);
-        let innovation = sill * (1.0 - phi * phi);
-        let mut prediction = sill;
-        for _ in 0..SETTLED {
-            prediction = phi * phi * prediction * nugget / (prediction + nugget).max(f64::MIN_POSITIVE) + innovation;
-        }
+        let lags = Lags::of(phi, windows);
+        let (sill, nugget) = split(own.shares, &lags, |own| drawn(memory.sill, own), floor);
+        // The variance of a prediction, P = φ²·P·N/(P + N) + S·(1 − φ²).
+        let forgets = 1.0 - phi * phi;
+        let linear = forgets * (sill - nugget);
+        let prediction = f64::midpoint(linear, (linear * linear + 4.0 * forgets * sill * nugget).sqrt());
         let gain = prediction / (prediction + nugget).max(f64::MIN_POSITIVE);
 
         // A share's sampling variance p(1−p)/n belongs to a mean reading's 1/(12n).
-        let (level_sill, level_nugget) =
-            split(own.levels, phi, windows, |own| drawn(memory.level_sill, own), floor / 12.0);
-        let mut level = level_sill;
-        for _ in 0..SETTLED {
-            level = phi * phi * ((1.0 - gain).powi(2) * level + gain * gain * level_nugget)
-                + level_sill * (1.0 - phi * phi);
-        }
+        let (level_sill, level_nugget) = split(own.levels, &lags, |own| drawn(memory.level_sill, own), floor / 12.0);
+        // With the same gain, L = φ²·((1 − g)²·L + g²·N) + S·(1 − φ²).
+        let kept = phi * (1.0 - gain);
+        let level = ((phi * gain).powi(2) * level_nugget + forgets * level_sill) / (1.0 - kept * kept);
 
-        let steady = (1.0 - phi) / (1.0 - phi * (1.0 - gain));
+        let steady = (1.0 - phi) / (1.0 - kept);
         // The baseline is itself a mean of few windows; its error comes through as a constant offset, of which noise is one part and wander
         // the other.
         let of_noise = |nugget: f64| steady * steady * nugget / windows;
@@ -257,16 +286,9 @@ impl Calibration {
             }
             values
         };
-        // How a block ends up when the camera steps by one at its beginning.
-        let response = |length: f64| {
-            let (mut predicted, mut sum, mut step) = (0.0, 0.0, 0.0);
-            while step < length {
-                sum += 1.0 - predicted;
-                predicted = phi * (predicted + gain * (1.0 - predicted));
-                step += 1.0;
-            }
-            sum / length
-        };
+        // How a block ends up when the camera steps by one at its beginning: what is left of the step falls from 1 to `steady`.
+        let response =
+            |length: f64| steady + (1.0 - steady) * (1.0 - kept.powf(length)) / (length * (1.0 - kept));
         Self {
             phi: phi as f32,
             memory: memory.windows as f32,
@@ -284,27 +306,23 @@ impl Calibration {
     }
 }
 
-/// Steps after which the filter's variance no longer moves.
-const SETTLED: u32 = 300;
-
 /// Sill and nugget of a camera: its sill drawn towards the fleet's, its nugget what remains, and never below the floor.
 ///
 /// A camera that hardly moved in its whole baseline does not wander as the others do, however few independent windows it had: its
 /// sill is at most [`MOST_WANDER`] times what it showed. Otherwise one restless camera would blind the quiet ones, whose filters
 /// would take every fault for wander.
-fn split(own: &Variogram, phi: f64, windows: f64, drawn: impl Fn(f64) -> f64, floor: f64) -> (f64, f64) {
-    let weighted = || LAGS.iter().zip(&own.0).map(|(&lag, &gamma)| (weight(windows, lag), lag, f64::from(gamma)));
-    let total = weighted().map(|(w, ..)| w).sum::<f64>().max(f64::MIN_POSITIVE);
-    let shown = weighted().map(|(w, _, gamma)| w * gamma).sum::<f64>() / total;
-    let sill = drawn(own.fit(phi, windows).sill).min(MOST_WANDER * shown);
-    let rest = weighted().map(|(w, lag, gamma)| w * (gamma - sill * (1.0 - power(phi, lag)))).sum::<f64>() / total;
+fn split(own: &Variogram, lags: &Lags, drawn: impl Fn(f64) -> f64, floor: f64) -> (f64, f64) {
+    let mean = |part: &dyn Fn(f64, f64) -> f64| {
+        let (sum, total) = lags
+            .beside(own)
+            .fold((0.0, 0.0), |(sum, total), (weight, shown, gamma)| (sum + weight * part(shown, gamma), total + weight));
+        sum / total.max(f64::MIN_POSITIVE)
+    };
+    let shown = mean(&|_, gamma| gamma);
+    let sill = drawn(own.fit(lags).sill).min(MOST_WANDER * shown);
+    let rest = mean(&|shown, gamma| gamma - sill * shown);
     // What the camera shows is never explained by wander alone.
     (sill, rest.max(0.1 * shown).max(floor).max(1e-9))
-}
-
-/// What a lag weighs in a fit: by its pairs, and less the longer it is.
-fn weight(windows: f64, lag: usize) -> f64 {
-    (windows - lag as f64).max(1.0) / (lag as f64).sqrt()
 }
 
 /// Variance of the mean of `windows` values of a wander with unit variance.
@@ -315,10 +333,6 @@ fn mean_variance(phi: f64, windows: u32) -> f64 {
     }
     let forgotten = phi.powf(n);
     ((1.0 + phi) / (1.0 - phi) - 2.0 * phi * (1.0 - forgotten) / (n * (1.0 - phi).powi(2))) / n
-}
-
-fn power(phi: f64, lag: usize) -> f64 {
-    i32::try_from(lag).map_or(0.0, |lag| phi.powi(lag))
 }
 
 #[cfg(test)]
@@ -405,6 +419,49 @@ mod tests {
         let (variance, said) = (squares / count, said / 200.0);
         assert!((variance / said - 1.0).abs() < 0.1, "{variance} beside {said}");
         assert!((products / squares).abs() < 0.06, "correlation {}", products / squares);
+    }
+
+    #[test]
+    fn a_calibration_is_where_the_filter_settles_and_a_step_comes_through_as_it_says() {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        for phi in [0.5, 0.9, 0.99] {
+            let memory = Memory { phi, sill: SILL, level_sill: SILL / 2.0, windows: 1.0 };
+            let (shares, levels) = variograms(&readings(phi, 100, &mut random));
+            let own = Own { shares: &shares, levels: &levels, windows: 100, floor: [1e-6; LENGTHS.len()] };
+            let found = Calibration::new(memory, &own);
+
+            let lags = Lags::of(phi, 100.0);
+            let drawn = |typical: f64| {
+                let independent = 100.0 * (1.0 - phi) / (1.0 + phi);
+                move |sill: f64| (PRIOR_WINDOWS * typical + independent * sill) / (PRIOR_WINDOWS + independent)
+            };
+            let (sill, nugget) = split(&shares, &lags, drawn(SILL), 1e-6);
+            let (level_sill, level_nugget) = split(&levels, &lags, drawn(SILL / 2.0), 1e-6 / 12.0);
+            let (mut prediction, mut level, mut gain) = (sill, level_sill, 0.0);
+            for _ in 0..20_000 {
+                gain = prediction / (prediction + nugget);
+                prediction = phi * phi * prediction * nugget / (prediction + nugget) + sill * (1.0 - phi * phi);
+                level = phi * phi * ((1.0 - gain).powi(2) * level + gain * gain * level_nugget)
+                    + level_sill * (1.0 - phi * phi);
+            }
+            assert!((f64::from(found.gain) / gain - 1.0).abs() < 1e-5, "{phi}: {} beside {gain}", found.gain);
+            // Between lengths only the innovation's own variance differs, the baseline's error is the same.
+            for (variance, settled) in
+                [(found.share_variance, prediction + nugget), (found.level_variance, level + level_nugget)]
+            {
+                let said = f64::from(variance[0] - variance[1]) / (1.0 - 1.0 / f64::from(LENGTHS[1]));
+                assert!((said / settled - 1.0).abs() < 1e-4, "{phi}: {said} beside {settled}");
+            }
+            for (length, said) in LENGTHS.into_iter().zip(found.response) {
+                let (mut predicted, mut sum) = (0.0, 0.0);
+                for _ in 0..length {
+                    sum += 1.0 - predicted;
+                    predicted = phi * (predicted + gain * (1.0 - predicted));
+                }
+                let share = sum / f64::from(length);
+                assert!((f64::from(said) - share).abs() < 1e-5, "{phi}, {length} windows: {said} beside {share}");
+            }
+        }
     }
 
     #[test]
