@@ -4,30 +4,21 @@
 
 use driftglass_protocol::limit::BINS;
 
-/// Parts of the axis that are added up side by side: one long sum, each step waiting for the one before, is what most of a window's time
-/// would go to.
-const PARTS: usize = 4;
-const PART: usize = BINS / PARTS;
-
 /// Windows of fewer values than this are added up exactly, in 32 bits; of more, the lowest bits of the counts are left out, which changes
 /// no share by more than 2⁻¹⁷.
 const EXACT_BITS: u32 = 26;
+/// Bins whose sums of so many bits fit into 32.
+const PART: usize = 1 << (u32::BITS - EXACT_BITS);
 
 /// Values up to and including each bin.
 pub(super) struct Cumulative {
-    /// Within its part.
-    within: [[u32; PARTS]; PART],
-    /// In the parts before.
-    before: [u32; PARTS],
-    total: u32,
-    /// Of what lies at or below each bin, the sum over all bins.
-    sum: u64,
+    up_to: [u32; BINS],
 }
 
 impl Cumulative {
     /// Nothing counted.
     pub(super) const fn new() -> Self {
-        Self { within: [[0; PARTS]; PART], before: [0; PARTS], total: 0, sum: 0 }
+        Self { up_to: [0; BINS] }
     }
 
     pub(super) fn of(counts: &[u32; BINS]) -> Self {
@@ -51,36 +42,33 @@ impl Cumulative {
     /// Counts these as `scaled`.
     #[inline(always)]
     fn add_up(&mut self, counts: &[u32; BINS], scaled: impl Fn(u32) -> u32) {
-        let (mut sums, mut heights) = ([0_u32; PARTS], [0_u32; PARTS]);
-        for (bin, slot) in self.within.iter_mut().enumerate() {
-            for (part, sum) in sums.iter_mut().enumerate() {
-                *sum += scaled(counts[part * PART + bin]);
-                heights[part] += *sum;
-            }
-            *slot = sums;
+        // Both halves of the axis side by side: in one long sum each step waits for the one before.
+        let (low, high) = counts.split_at(BINS / 2);
+        let (below, above) = self.up_to.split_at_mut(BINS / 2);
+        let (mut sum_below, mut sum_above) = (0, 0);
+        for ((below, above), (&low, &high)) in below.iter_mut().zip(above.iter_mut()).zip(low.iter().zip(high)) {
+            sum_below += scaled(low);
+            sum_above += scaled(high);
+            (*below, *above) = (sum_below, sum_above);
         }
-        (self.total, self.sum) = (0, 0);
-        for ((slot, of_part), heights) in self.before.iter_mut().zip(sums).zip(heights) {
-            *slot = self.total;
-            self.sum += u64::from(heights) + PART as u64 * u64::from(self.total);
-            self.total += of_part;
-        }
+        above.iter_mut().for_each(|above| *above += sum_below);
     }
 
-    /// Values in bins up to and including this one, which must be one.
-    pub(super) const fn up_to(&self, bin: usize) -> u32 {
-        let part = bin / PART;
-        self.before[part] + self.within[bin % PART][part]
+    /// Values in bins up to and including this one.
+    pub(super) fn up_to(&self, bin: u8) -> u32 {
+        self.up_to[usize::from(bin)]
     }
 
-    pub(super) const fn total(&self) -> u32 {
-        self.total
+    pub(super) fn total(&self) -> u32 {
+        self.up_to(u8::MAX)
     }
 
     /// Mean bin; `None` where nothing was counted.
     pub(super) fn mean(&self) -> Option<f64> {
         // A value in bin v lies at or below 256 − v bins.
-        (self.total > 0).then(|| BINS as f64 - self.sum as f64 / f64::from(self.total))
+        let (parts, _) = self.up_to.as_chunks::<PART>();
+        let below: u64 = parts.iter().map(|part| u64::from(part.iter().sum::<u32>())).sum();
+        (self.total() > 0).then(|| BINS as f64 - below as f64 / f64::from(self.total()))
     }
 }
 
@@ -102,9 +90,9 @@ mod tests {
         let mut below = 0;
         for (bin, &count) in counts.iter().enumerate() {
             below += count;
-            assert_eq!(cumulative.up_to(bin), below, "bin {bin}");
+            assert_eq!(cumulative.up_to[bin], below, "bin {bin}");
         }
-        assert_eq!(cumulative.total, below);
+        assert_eq!(cumulative.total(), below);
         let sum: f64 = counts.iter().enumerate().map(|(bin, &count)| bin as f64 * f64::from(count)).sum();
         assert!((cumulative.mean().expect("values") - sum / f64::from(below)).abs() < 1e-9);
         assert_eq!(Cumulative::of(&[0; BINS]).mean(), None);
@@ -115,7 +103,7 @@ mod tests {
         for counts in [[u32::MAX; BINS], [(1 << 18) - 1; BINS], [1 << 18; BINS]] {
             let cumulative = Cumulative::of(&counts);
             for bin in 0..BINS {
-                let share = f64::from(cumulative.up_to(bin)) / f64::from(cumulative.total());
+                let share = f64::from(cumulative.up_to[bin]) / f64::from(cumulative.total());
                 assert!((share - (bin + 1) as f64 / BINS as f64).abs() < 1e-6, "bin {bin} of {}", counts[0]);
             }
             assert!((cumulative.mean().expect("values") - 127.5).abs() < 1e-6);

@@ -82,23 +82,18 @@ impl Grid {
         if total == 0 {
             return None;
         }
-        let share = |bin: usize| window.up_to(bin.min(BINS - 1)) as f32 / total as f32;
+        // Counts first, one by one; then shares, side by side. Signed numbers become fractions in one step, and these fit (EXACT_BITS).
+        let (mut low, mut high) = ([0; THRESHOLDS], [0; THRESHOLDS]);
+        for ((low, high), &bin) in low.iter_mut().zip(&mut high).zip(&self.bins) {
+            let within = window.up_to(bin.saturating_sub(tolerance)).cast_signed();
+            *low = if bin < tolerance && !zero_apart { 0 } else { within };
+            *high = window.up_to(if bin == 0 && zero_apart { 0 } else { bin.saturating_add(tolerance) }).cast_signed();
+        }
         let mut reading = [0.0; THRESHOLDS];
-        for ((slot, &bin), &normal) in reading.iter_mut().zip(&self.bins).zip(&self.shares) {
-            let (bin, tolerance) = (usize::from(bin), usize::from(tolerance));
-            let low = match bin.checked_sub(tolerance) {
-                Some(bin) => share(bin),
-                None if zero_apart => share(0),
-                None => 0.0,
-            };
-            let high = if zero_apart && bin == 0 { share(0) } else { share(bin + tolerance) };
-            *slot = if low > normal {
-                low - normal
-            } else if high < normal {
-                high - normal
-            } else {
-                0.0
-            };
+        for (((slot, low), high), normal) in reading.iter_mut().zip(low).zip(high).zip(self.shares) {
+            let (low, high) = (low as f32 / total as f32, high as f32 / total as f32);
+            // One of the two is 0, for low ≤ high.
+            *slot = (low - normal).max(0.0) + (high - normal).min(0.0);
         }
         Some(reading)
     }

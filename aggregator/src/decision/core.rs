@@ -268,17 +268,17 @@ impl Decide for Core {
         if site.resumes() {
             changes.extend(self.gather((id, window), history, &mut touched)?);
         }
-        if let Some(site) = self.sites.get_mut(&id.device.site) {
-            site.wait(id, newest, read);
-        }
+        // What is kept of a camera is how it waits for its peers; judging that again after a restart comes to the same. Only where judging
+        // led to an alert must those that were judged be kept as they are after it.
+        let waits = self.sites.get_mut(&id.device.site).and_then(|site| site.wait(id, newest, read));
         if let Some(comparisons) = comparisons {
             self.let_be_if_usual(id, window, history)?;
             changes.extend(self.follow(id, window.window, &comparisons));
             changes.extend(self.follow_groups(id, window.window, &comparisons, &mut touched));
+            changes.extend(self.camera(id).and_then(|camera| kept(id, camera)));
+        } else {
+            changes.extend(waits.and_then(|camera| kept(id, camera)));
         }
-        // What is kept of a camera is how it waits for its peers; judging that again after a restart comes to the same. Only where judging
-        // led to an alert must those that were judged be kept as they are after it.
-        changes.extend(self.camera(id).and_then(|camera| kept(id, camera)));
         changes.extend(self.gather((id, window), history, &mut touched)?);
         changes.extend(touched.iter().filter_map(|id| kept(id, self.camera(id)?)));
         Ok(changes)
@@ -294,7 +294,7 @@ impl Core {
         history: &H,
         touched: &mut BTreeSet<CameraId>,
     ) -> Result<Vec<Change>, H::Error> {
-        let (mut grown, mut together, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut grown, mut together, mut seen) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut judged_in = BTreeSet::new();
         if let Some(site) = self.sites.get_mut(&newest.0.device.site) {
             while let Some(judged) = site.judge(self.settings.q, &self.pools) {
@@ -321,8 +321,9 @@ impl Core {
         for epoch in together {
             changes.extend(self.raise_groups(epoch, newest, history, touched)?);
         }
-        if !touched.is_empty() {
-            touched.extend(seen);
+        if let Some(site) = self.sites.get(&newest.0.device.site).filter(|_| !touched.is_empty()) {
+            let cameras: Vec<&CameraId> = site.cameras().keys().collect();
+            touched.extend(seen.into_iter().filter_map(|place: usize| cameras.get(place).copied().cloned()));
         }
         Ok(changes)
     }

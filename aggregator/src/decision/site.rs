@@ -13,6 +13,8 @@
 //! - a camera that could have peers is never judged without them, so that nothing that befalls a whole site is laid at its door.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
 
 use driftglass_protocol::feature::Subject;
 use driftglass_protocol::id::CameraId;
@@ -51,8 +53,8 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) turn: Turn,
-    /// Cameras that had a window in it.
-    pub(super) cameras: Vec<CameraId>,
+    /// Cameras that had a window in it, by their places among those of the site.
+    pub(super) cameras: Vec<usize>,
     /// Whether evidence has grown that could make a discovery of a camera without an alert.
     pub(super) grown: bool,
     /// Whether evidence has grown that could make a discovery of a group.
@@ -88,8 +90,10 @@ impl Site {
 
     /// The camera, and whether it was there already.
     pub(super) fn enter(&mut self, id: &CameraId, since: UnixMillis) -> (&mut Camera, bool) {
-        let known = self.cameras.contains_key(id);
-        (self.cameras.entry(id.clone()).or_insert_with(|| Camera::new(since)), known)
+        match self.cameras.entry(id.clone()) {
+            Entry::Occupied(there) => (there.into_mut(), true),
+            Entry::Vacant(new) => (new.insert(Camera::new(since)), false),
+        }
     }
 
     /// Takes up a camera as it was kept.
@@ -122,21 +126,22 @@ impl Site {
         self.cameras.iter().filter(|(_, camera)| camera.baseline.is_some())
     }
 
-    /// Has a window wait for those of its peers. `newest` must be the start of its camera's newest window before this one.
-    pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) {
-        let second = self.turn(newest) >= self.turn(window.start);
+    /// Has a window wait for those of its peers, and says how its camera stands then. `newest` must be the start of its camera's newest
+    /// window before this one.
+    pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) -> Option<&Camera> {
+        let second = newest >= self.span(self.turn(window.start)).start;
         let heard = self.arrivals.saturating_add(1);
-        let Some(camera) = self.cameras.get_mut(id) else { return };
+        let camera = self.cameras.get_mut(id)?;
         self.arrivals = heard;
         camera.state.heard = heard;
-        if second {
-            return;
+        if !second {
+            let waiting = &mut camera.state.waiting;
+            if waiting.len() >= WAITING_MAX {
+                waiting.remove(0);
+            }
+            waiting.push(window);
         }
-        let waiting = &mut camera.state.waiting;
-        if waiting.len() >= WAITING_MAX {
-            waiting.remove(0);
-        }
-        waiting.push(window);
+        Some(camera)
     }
 
     fn turn(&self, at: UnixMillis) -> Turn {
@@ -145,9 +150,14 @@ impl Site {
         Turn { epoch: at.0.div_euclid(epoch), step: u32::try_from(number).unwrap_or(u32::MAX).min(MOST_TURNS) }
     }
 
-    fn start(&self, turn: Turn) -> UnixMillis {
-        let offset = i64::from(turn.step).saturating_mul(i64::from(self.step.0));
-        UnixMillis(turn.epoch.saturating_mul(i64::from(self.epoch.0)).saturating_add(offset))
+    /// When windows of a turn begin.
+    fn span(&self, turn: Turn) -> Range<UnixMillis> {
+        let (epoch, step) = (i64::from(self.epoch.0), i64::from(self.step.0.max(1)));
+        let begin = turn.epoch.saturating_mul(epoch);
+        let offset = i64::from(turn.step).saturating_mul(step);
+        // The last turn of an epoch takes what is left of it.
+        let next = if turn.step < MOST_TURNS { offset.saturating_add(step).min(epoch) } else { epoch };
+        UnixMillis(begin.saturating_add(offset))..UnixMillis(begin.saturating_add(next))
     }
 
     fn patience(&self) -> u64 {
@@ -156,53 +166,55 @@ impl Site {
 
     /// The oldest turn that need not wait any longer.
     fn due(&self) -> Option<Turn> {
-        let mut after = None;
+        let mut after = UnixMillis(i64::MIN);
         loop {
             let waiting = self.watched().flat_map(|(_, camera)| &camera.state.waiting);
-            let turn = waiting.map(|waiting| self.turn(waiting.start)).filter(|turn| Some(*turn) > after).min()?;
-            if self.is_due(turn) {
+            let oldest = waiting.map(|waiting| waiting.start).filter(|start| *start >= after).min()?;
+            let turn = self.turn(oldest);
+            let span = self.span(turn);
+            if self.is_due(&span) {
                 return Some(turn);
             }
-            after = Some(turn);
+            // What begins at the end of time has no turn after it.
+            after = span.end.max(UnixMillis(oldest.0.checked_add(1)?));
         }
     }
 
-    fn is_due(&self, turn: Turn) -> bool {
-        let (start, patience) = (self.start(turn), self.patience());
+    fn is_due(&self, span: &Range<UnixMillis>) -> bool {
+        let patience = self.patience();
         // A camera that has been silent for longer than that is not waited for.
-        let expected = |newest: UnixMillis| newest >= start || start.since(newest) <= patience;
-        let arrived = |camera: &Camera| camera.state.newest >= start || !expected(camera.state.newest);
+        let expected = |newest: UnixMillis| newest >= span.start || span.start.since(newest) <= patience;
+        let arrived = |camera: &Camera| camera.state.newest >= span.start || !expected(camera.state.newest);
         if self.watched().all(|(_, camera)| arrived(camera)) {
             return true;
         }
         // The middle one of those that wait: a single clock that runs ahead makes nobody late.
         let mut newest: Vec<UnixMillis> = self
             .watched()
-            .filter(|(_, camera)| camera.state.waiting.iter().any(|waiting| self.turn(waiting.start) == turn))
+            .filter(|(_, camera)| camera.state.waiting.iter().any(|waiting| span.contains(&waiting.start)))
             .map(|(_, camera)| camera.state.newest)
             .collect();
         newest.sort_unstable();
-        newest.get(newest.len() / 2).is_some_and(|middle| middle.since(start) >= patience)
+        newest.get(newest.len() / 2).is_some_and(|middle| middle.since(span.start) >= patience)
     }
 
     /// Judges the oldest turn that is due.
     pub(super) fn judge(&mut self, q: f64, pools: &Pools) -> Option<Judged> {
         let turn = self.due()?;
-        let (start, patience) = (self.start(turn), self.patience());
+        let (span, patience) = (self.span(turn), self.patience());
         let horizon = (self.epoch.0 / self.step.0.max(1)).clamp(1, MOST_TURNS);
         let watched = self.watched().count();
         let recently = self.arrivals.saturating_sub(PRESENT.saturating_mul(watched as u64));
         let present = self
             .watched()
-            .filter(|(_, camera)| camera.state.heard >= recently || start.since(camera.state.newest) <= patience)
+            .filter(|(_, camera)| camera.state.heard >= recently || span.start.since(camera.state.newest) <= patience)
             .count();
 
-        let taken = self.take(turn);
+        let taken: Vec<Option<Waiting>> = self.cameras.values_mut().map(|camera| take(camera, &span)).collect();
         let mut members = Vec::with_capacity(taken.len());
         let mut before = Vec::with_capacity(taken.len());
-        let mut windows = taken.iter().peekable();
-        for (id, camera) in &mut self.cameras {
-            let Some((_, window)) = windows.next_if(|(other, _)| other == id) else { continue };
+        for (camera, window) in self.cameras.values_mut().zip(&taken) {
+            let Some(window) = window else { continue };
             renew(camera, turn.epoch, horizon, pools);
             let alerted = camera.state.alert.is_some();
             if let Some(evidence) = camera.state.evidence.as_mut().filter(|evidence| evidence.epoch == turn.epoch) {
@@ -224,26 +236,17 @@ impl Site {
             let now = changed(member.evidence);
             now.iter().zip(before).any(|(now, before)| now > before && now * q >= 1.0)
         });
-        Some(Judged { turn, cameras: taken.into_iter().map(|(id, _)| id).collect(), grown, together })
+        let cameras = taken.iter().enumerate().filter(|(_, window)| window.is_some()).map(|(place, _)| place);
+        Some(Judged { turn, cameras: cameras.collect(), grown, together })
     }
+}
 
-    /// Takes out the windows that wait for a turn, in order of cameras. What waits for an earlier one has missed it.
-    fn take(&mut self, turn: Turn) -> Vec<(CameraId, Waiting)> {
-        let missed = |camera: &Camera| {
-            let waiting = &camera.state.waiting;
-            let missed = waiting.iter().take_while(|waiting| self.turn(waiting.start) < turn).count();
-            waiting.get(missed).is_some_and(|waiting| self.turn(waiting.start) == turn).then_some(missed)
-        };
-        let there: Vec<(CameraId, usize)> =
-            self.cameras.iter().filter_map(|(id, camera)| Some((id.clone(), missed(camera)?))).collect();
-        let mut taken = Vec::with_capacity(there.len());
-        for (id, missed) in there {
-            let waiting = self.cameras.get_mut(&id).map(|camera| &mut camera.state.waiting);
-            let window = waiting.and_then(|waiting| waiting.drain(..=missed).next_back());
-            taken.extend(window.map(|window| (id, window)));
-        }
-        taken
-    }
+/// Takes out the window of a camera that waits for a turn. What waits for an earlier one has missed it.
+fn take(camera: &mut Camera, turn: &Range<UnixMillis>) -> Option<Waiting> {
+    let waiting = &mut camera.state.waiting;
+    let missed = waiting.iter().take_while(|waiting| waiting.start < turn.start).count();
+    waiting.get(missed).filter(|waiting| turn.contains(&waiting.start))?;
+    waiting.drain(..=missed).next_back()
 }
 
 /// Evidence of a camera against its own past.

@@ -11,6 +11,8 @@
 //! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, beyond wider margins; a site-wide cause cannot be told from a
 //! camera's.
 
+use driftglass_protocol::feature::Feature;
+
 use super::betting::blocks;
 use super::camera::CameraEvidence;
 use super::joint::Squares;
@@ -19,6 +21,7 @@ use super::peers::{ENOUGH_PEERS, News, Peers};
 use super::run::OUTLASTS;
 use super::stream::{Finished, Innovation};
 use super::whitening::LENGTHS;
+
 use crate::baseline::{Extremes, Sample, Surprise, THRESHOLDS};
 use crate::stats::binned;
 
@@ -96,16 +99,19 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
 /// What the window says that was not predicted: feature, member, stream, innovation; ascending.
 fn innovations(members: &mut [Member<'_>], window: u32) -> Vec<(u8, usize, usize, Innovation)> {
     let mut innovations = Vec::with_capacity(members.iter().map(|member| member.samples.len()).sum());
-    for (index, member) in members.iter_mut().enumerate() {
-        for sample in member.samples {
+    // Both ascend by feature: each member's samples, and its streams.
+    let mut next = vec![(0, 0); members.len()];
+    for feature in (0..=u8::MAX).map_while(Feature::from_number).map(Feature::number) {
+        for (index, (member, (sample, place))) in members.iter_mut().zip(&mut next).enumerate() {
+            let Some(said) = member.samples.get(*sample).filter(|said| said.feature == feature) else { continue };
+            *sample += 1;
             let streams = &mut member.evidence.streams;
-            let Some(place) = streams.iter().position(|stream| stream.feature() == sample.feature) else { continue };
-            if let Some(innovation) = streams[place].observe(sample, window) {
-                innovations.push((sample.feature, index, place, innovation));
-            }
+            *place += streams.iter().skip(*place).take_while(|stream| stream.feature() < feature).count();
+            let Some(stream) = streams.get_mut(*place).filter(|stream| stream.feature() == feature) else { continue };
+            let innovation = stream.observe(said, window);
+            innovations.extend(innovation.map(|innovation| (feature, index, *place, innovation)));
         }
     }
-    innovations.sort_unstable_by_key(|(feature, index, ..)| (*feature, *index));
     innovations
 }
 

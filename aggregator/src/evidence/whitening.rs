@@ -287,8 +287,7 @@ impl Calibration {
             values
         };
         // How a block ends up when the camera steps by one at its beginning: what is left of the step falls from 1 to `steady`.
-        let response =
-            |length: f64| steady + (1.0 - steady) * (1.0 - kept.powf(length)) / (length * (1.0 - kept));
+        let response = |length: f64| steady + (1.0 - steady) * (1.0 - kept.powf(length)) / (length * (1.0 - kept));
         Self {
             phi: phi as f32,
             memory: memory.windows as f32,
@@ -313,9 +312,9 @@ impl Calibration {
 /// would take every fault for wander.
 fn split(own: &Variogram, lags: &Lags, drawn: impl Fn(f64) -> f64, floor: f64) -> (f64, f64) {
     let mean = |part: &dyn Fn(f64, f64) -> f64| {
-        let (sum, total) = lags
-            .beside(own)
-            .fold((0.0, 0.0), |(sum, total), (weight, shown, gamma)| (sum + weight * part(shown, gamma), total + weight));
+        let (sum, total) = lags.beside(own).fold((0.0, 0.0), |(sum, total), (weight, shown, gamma)| {
+            (sum + weight * part(shown, gamma), total + weight)
+        });
         sum / total.max(f64::MIN_POSITIVE)
     };
     let shown = mean(&|_, gamma| gamma);
