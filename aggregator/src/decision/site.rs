@@ -73,11 +73,28 @@ pub(super) struct Site {
     arrivals: u64,
     /// Whether cameras were taken up and nothing was judged since.
     taken_up: bool,
+    /// Why nothing is due, where a single camera is the reason.
+    held_up: Option<HeldUp>,
+}
+
+/// A camera that every turn waits for. Otherwise all cameras of a site would have to be asked with every window of each.
+#[derive(Debug)]
+struct HeldUp {
+    by: CameraId,
+    /// Windows of other cameras that begin within this change nothing about that.
+    during: Range<UnixMillis>,
 }
 
 impl Site {
     pub(super) fn new(epoch: Millis) -> Self {
-        Self { cameras: BTreeMap::new(), epoch: Millis(epoch.0.max(1)), step: Millis(1), arrivals: 0, taken_up: false }
+        Self {
+            cameras: BTreeMap::new(),
+            epoch: Millis(epoch.0.max(1)),
+            step: Millis(1),
+            arrivals: 0,
+            taken_up: false,
+            held_up: None,
+        }
     }
 
     pub(super) const fn cameras(&self) -> &BTreeMap<CameraId, Camera> {
@@ -115,6 +132,7 @@ impl Site {
     pub(super) fn pace(&mut self) {
         let mut cadences: Vec<Millis> = self.watched().map(|(_, camera)| camera.cadence()).collect();
         cadences.sort_unstable();
+        self.held_up = None;
         self.step = cadences.get(cadences.len() / 2).copied().unwrap_or(Millis(1)).min(self.epoch);
     }
 
@@ -130,6 +148,7 @@ impl Site {
     /// window before this one.
     pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) -> Option<&Camera> {
         let second = newest >= self.span(self.turn(window.start)).start;
+        self.held_up.take_if(|held_up| held_up.by == *id || !held_up.during.contains(&window.start));
         let heard = self.arrivals.saturating_add(1);
         let camera = self.cameras.get_mut(id)?;
         self.arrivals = heard;
@@ -198,9 +217,37 @@ impl Site {
         newest.get(newest.len() / 2).is_some_and(|middle| middle.since(span.start) >= patience)
     }
 
+    /// Forgets whom it waits for.
+    #[cfg(test)]
+    pub(super) fn ask_all(&mut self) {
+        self.held_up = None;
+    }
+
+    /// What all turns wait for while none is due: of the cameras missing in the oldest the one that came last when it came last, which is
+    /// likely to again.
+    fn hold_up(&self) -> Option<HeldUp> {
+        let waiting = self.watched().flat_map(|(_, camera)| &camera.state.waiting);
+        let oldest = self.span(self.turn(waiting.map(|waiting| waiting.start).min()?)).start;
+        // It is expected in every turn that begins until then, and nobody is far enough ahead of the oldest.
+        let during =
+            |camera: &Camera| oldest..UnixMillis(camera.state.newest.0.saturating_add_unsigned(self.patience()));
+        let missing =
+            self.watched().filter(|(_, camera)| camera.state.newest < oldest && during(camera).contains(&oldest));
+        let (by, camera) = missing.max_by_key(|(_, camera)| camera.state.heard)?;
+        let during = during(camera);
+        let furthest = self.watched().map(|(_, camera)| camera.state.newest).max()?;
+        during.contains(&furthest).then(|| HeldUp { by: by.clone(), during })
+    }
+
     /// Judges the oldest turn that is due.
     pub(super) fn judge(&mut self, q: f64, pools: &Pools) -> Option<Judged> {
-        let turn = self.due()?;
+        if self.held_up.is_some() {
+            return None;
+        }
+        let Some(turn) = self.due() else {
+            self.held_up = self.hold_up();
+            return None;
+        };
         let (span, patience) = (self.span(turn), self.patience());
         let horizon = (self.epoch.0 / self.step.0.max(1)).clamp(1, MOST_TURNS);
         let watched = self.watched().count();

@@ -4,6 +4,7 @@ mod alerts;
 mod evening;
 mod group;
 mod learning;
+mod order;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +17,9 @@ use driftglass_protocol::sketch::Histogram;
 use driftglass_protocol::summary::{Model, Quality, Window};
 use driftglass_protocol::unit::{Millis, UnixMillis};
 
+use super::camera::Camera;
 use super::fixture::Stored;
+use super::site::Site;
 use super::{BaselineMove, Change, Core, CountedWindow, Dependence, History, Order, OrderError, Origin, Settings};
 use crate::alert::{Alert, AlertState, Cause, Judgement, Scope, Verdict};
 use crate::baseline::Tolerances;
