@@ -7,8 +7,10 @@ use driftglass_protocol::limit::BINS;
 /// Windows of fewer values than this are added up exactly, in 32 bits; of more, the lowest bits of the counts are left out, which changes
 /// no share by more than 2⁻¹⁷.
 const EXACT_BITS: u32 = 26;
-/// Bins whose sums of so many bits fit into 32.
-const PART: usize = 1 << (u32::BITS - EXACT_BITS);
+/// Bins that are looked at together.
+const PART: usize = 32;
+const PARTS: usize = BINS / PART;
+const _: () = assert!((PART as u64) << EXACT_BITS <= 1 << u32::BITS, "as many sums of so many bits fit into 32");
 
 /// Values up to and including each bin.
 pub(super) struct Cumulative {
@@ -29,29 +31,32 @@ impl Cumulative {
 
     /// Counts these, and forgets what was counted before.
     pub(super) fn fill(&mut self, counts: &[u32; BINS]) {
-        // 256 counts of 18 bits; the usual case, and quickly seen.
-        let few = counts.iter().fold(0, |bits, count| bits | count) >> (EXACT_BITS - 8) == 0;
-        if few {
-            self.add_up(counts, |count| count);
+        let (parts, _) = counts.as_chunks::<PART>();
+        // The bits there are in each part; where there are none, as in most of a usual window's, nothing has to be added.
+        let bits: [u32; PARTS] = std::array::from_fn(|part| parts[part].iter().fold(0, |bits, count| bits | count));
+        // 256 counts of 18 bits are the usual case.
+        if bits.iter().all(|bits| bits >> (EXACT_BITS - 8) == 0) {
+            self.add_up(parts, bits, |count| count);
         } else {
             let left_out = left_out(counts);
-            self.add_up(counts, |count| count >> left_out);
+            self.add_up(parts, bits, |count| count >> left_out);
         }
     }
 
     /// Counts these as `scaled`.
     #[inline(always)]
-    fn add_up(&mut self, counts: &[u32; BINS], scaled: impl Fn(u32) -> u32) {
-        // Both halves of the axis side by side: in one long sum each step waits for the one before.
-        let (low, high) = counts.split_at(BINS / 2);
-        let (below, above) = self.up_to.split_at_mut(BINS / 2);
-        let (mut sum_below, mut sum_above) = (0, 0);
-        for ((below, above), (&low, &high)) in below.iter_mut().zip(above.iter_mut()).zip(low.iter().zip(high)) {
-            sum_below += scaled(low);
-            sum_above += scaled(high);
-            (*below, *above) = (sum_below, sum_above);
+    fn add_up(&mut self, parts: &[[u32; PART]], bits: [u32; PARTS], scaled: impl Fn(u32) -> u32) {
+        let mut sum = 0;
+        for ((slots, part), bits) in self.up_to.as_chunks_mut::<PART>().0.iter_mut().zip(parts).zip(bits) {
+            if bits == 0 {
+                slots.fill(sum);
+                continue;
+            }
+            for (slot, &count) in slots.iter_mut().zip(part) {
+                sum += scaled(count);
+                *slot = sum;
+            }
         }
-        above.iter_mut().for_each(|above| *above += sum_below);
     }
 
     /// Values in bins up to and including this one.
