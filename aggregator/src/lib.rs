@@ -21,6 +21,7 @@ pub mod ingest;
 pub mod ledger;
 pub mod metrics;
 pub mod operators;
+mod packed;
 pub mod registrar;
 pub mod stats;
 pub mod store;

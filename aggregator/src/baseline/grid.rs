@@ -11,6 +11,7 @@ use driftglass_protocol::limit::BINS;
 use serde::{Deserialize, Serialize};
 
 use super::cumulative::Cumulative;
+use crate::packed;
 
 /// Thresholds of a grid.
 pub const THRESHOLDS: usize = 15;
@@ -26,6 +27,7 @@ pub struct Sample {
     /// Variance it has beyond that of a usual window for having fewer frames, in units of `p(1−p)`.
     pub noise: f32,
     /// How it differs.
+    #[serde(with = "packed")]
     pub reading: Reading,
     /// How far its mean lies beyond everything that was seen while the baseline was learned, at least 0 ([`super::Extremes`]).
     pub excursion: f32,

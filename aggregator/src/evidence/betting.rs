@@ -14,8 +14,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::normal::NOTHING;
-use super::packed;
 use super::whitening::LENGTHS;
+use crate::packed;
 
 /// λ of the bettors.
 pub const STRENGTHS: [f64; 3] = [1.0, 2.0, 3.5];

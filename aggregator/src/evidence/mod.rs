@@ -17,7 +17,6 @@ pub mod fdr;
 pub mod indicator_ladder;
 mod joint;
 pub mod normal;
-mod packed;
 pub mod peers;
 pub mod process;
 pub mod projection;

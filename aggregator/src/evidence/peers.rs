@@ -98,22 +98,24 @@ impl Peers {
 
 /// The median of at least one number.
 fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_unstable_by(f64::total_cmp);
-    f64::midpoint(numbers[(numbers.len() - 1) / 2], numbers[numbers.len() / 2])
+    let (half, odd) = (numbers.len() / 2, numbers.len() % 2 == 1);
+    let (below, &mut upper, _) = numbers.select_nth_unstable_by(half, f64::total_cmp);
+    let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| !odd).unwrap_or(upper);
+    f64::midpoint(lower, upper)
 }
 
 /// How many cameras of a site show what they never showed.
-pub(super) struct News {
+pub(super) struct Novelties {
     cameras: usize,
     novel: usize,
 }
 
-impl News {
+impl Novelties {
     /// Of what those say that can tell.
     pub(super) fn of(surprises: impl Iterator<Item = Surprise>) -> Self {
-        surprises.fold(Self { cameras: 0, novel: 0 }, |news, surprise| Self {
-            cameras: news.cameras + 1,
-            novel: news.novel + usize::from(surprise.is_novel()),
+        surprises.fold(Self { cameras: 0, novel: 0 }, |so_far, surprise| Self {
+            cameras: so_far.cameras + 1,
+            novel: so_far.novel + usize::from(surprise.is_novel()),
         })
     }
 

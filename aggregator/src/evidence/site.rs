@@ -11,15 +11,15 @@
 //! Fewer than [`ENOUGH_PEERS`] cameras: the own past alone decides, beyond wider margins; a site-wide cause cannot be told from a
 //! camera's.
 
-use driftglass_protocol::feature::Feature;
+use driftglass_protocol::feature::{COUNT, Feature};
 
-use super::betting::blocks;
+use super::betting;
 use super::camera::CameraEvidence;
 use super::joint::Squares;
 use super::normal::deviate;
-use super::peers::{ENOUGH_PEERS, News, Peers};
+use super::peers::{ENOUGH_PEERS, Novelties, Peers};
 use super::run::OUTLASTS;
-use super::stream::{Finished, Innovation};
+use super::stream::{Finished, Stream};
 use super::whitening::LENGTHS;
 
 use crate::baseline::{Extremes, Sample, Surprise, THRESHOLDS};
@@ -67,21 +67,23 @@ impl Member<'_> {
 ///
 /// Must hold: every block is bet on once, in whatever order and however often windows come.
 pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
-    let innovations = innovations(members, window);
+    let singles = singles(members, window);
     for (length, windows) in LENGTHS.iter().enumerate() {
         if !(window + 1).is_multiple_of(*windows) {
             continue;
         }
-        let mut ended = ended(members, &innovations, length, window);
-        let shaken = ended.iter().filter_map(|ended| ended.peers.as_ref()).any(Peers::are_shaken);
+        let longer = (length > 0).then(|| longer(members, &singles, length, window));
+        let ended = longer.as_ref().unwrap_or(&singles);
+        let mut peers: Vec<Option<Peers>> = ended.iter().map(|blocks| Peers::of(blocks)).collect();
+        let shaken = peers.iter().flatten().any(Peers::are_shaken);
         let mut squares = vec![Squares::default(); members.len()];
-        for ended in &mut ended {
-            if let Some(peers) = &mut ended.peers {
+        for (blocks, peers) in ended.iter().zip(&mut peers) {
+            if let Some(peers) = peers {
                 peers.widen(shaken);
             }
             // Peers that are there but cannot be compared over this time: then nothing can be said of it.
-            if ended.peers.is_some() || active < ENOUGH_PEERS {
-                ended.bet(members, &mut squares, length, window);
+            if peers.is_some() || active < ENOUGH_PEERS {
+                bet(members, blocks, peers.as_ref(), &mut squares, length, window);
             }
         }
         for (member, squares) in members.iter_mut().zip(&squares) {
@@ -89,95 +91,89 @@ pub fn observe(members: &mut [Member<'_>], window: u32, active: usize) {
         }
     }
     let surprises: Vec<Option<Surprise>> = members.iter().map(Member::surprise).collect();
-    let news = News::of(surprises.iter().flatten().copied());
+    let novelties = Novelties::of(surprises.iter().flatten().copied());
     for (Member { evidence, repeats, .. }, surprise) in members.iter_mut().zip(surprises) {
-        let novelty = surprise.and_then(|surprise| news.beside_the_others(surprise, active));
+        let novelty = surprise.and_then(|surprise| novelties.beside_the_others(surprise, active));
         evidence.close(repeats.map(f64::from), novelty, window);
     }
 }
 
-/// What the window says that was not predicted: feature, member, stream, innovation; ascending.
-fn innovations(members: &mut [Member<'_>], window: u32) -> Vec<(u8, usize, usize, Innovation)> {
-    let mut innovations = Vec::with_capacity(members.iter().map(|member| member.samples.len()).sum());
-    // Both ascend by feature: each member's samples, and its streams.
-    let mut next = vec![(0, 0); members.len()];
-    for feature in (0..=u8::MAX).map_while(Feature::from_number).map(Feature::number) {
-        for (index, (member, (sample, place))) in members.iter_mut().zip(&mut next).enumerate() {
-            let Some(said) = member.samples.get(*sample).filter(|said| said.feature == feature) else { continue };
-            *sample += 1;
-            let streams = &mut member.evidence.streams;
-            *place += streams.iter().skip(*place).take_while(|stream| stream.feature() < feature).count();
-            let Some(stream) = streams.get_mut(*place).filter(|stream| stream.feature() == feature) else { continue };
-            let innovation = stream.observe(said, window);
-            innovations.extend(innovation.map(|innovation| (feature, index, *place, innovation)));
+/// Blocks of one feature that end with a window: member, the place of its stream, block; ascending.
+type Ended = Vec<(usize, usize, Finished)>;
+
+/// What the window says that was not predicted, feature by feature: each is a block of one window.
+fn singles(members: &mut [Member<'_>], window: u32) -> Vec<Ended> {
+    let all = members.len();
+    let mut singles: Vec<Ended> = std::iter::repeat_with(Ended::new).take(COUNT).collect();
+    for (number, member) in members.iter_mut().enumerate() {
+        // Both ascend by feature, samples and streams.
+        let mut streams = member.evidence.streams.iter_mut().enumerate().peekable();
+        for sample in member.samples {
+            while streams.next_if(|(_, stream)| stream.feature() < sample.feature).is_some() {}
+            let Some((place, stream)) = streams.next_if(|(_, stream)| stream.feature() == sample.feature) else {
+                continue;
+            };
+            let ended = Feature::from_number(sample.feature).and_then(|feature| singles.get_mut(feature.index()));
+            let Some((ended, innovation)) = ended.zip(stream.observe(sample, window)) else { continue };
+            if ended.is_empty() {
+                ended.reserve_exact(all);
+            }
+            ended.push((number, place, stream.single(&innovation)));
         }
     }
-    innovations
+    singles
 }
 
-/// The blocks of one feature that end with this window, and what they are together.
-struct Ended {
-    /// Member, stream, block.
-    blocks: Vec<(usize, usize, Finished)>,
-    peers: Option<Peers>,
+/// Longer blocks that end with this window. A block that does has an innovation of it.
+fn longer(members: &mut [Member<'_>], singles: &[Ended], length: usize, window: u32) -> Vec<Ended> {
+    let mut finish = |&(member, place, _): &(usize, usize, Finished)| {
+        let stream: &mut Stream = &mut members[member].evidence.streams[place];
+        stream.finish(length, window).map(|block| (member, place, block))
+    };
+    singles.iter().map(|singles| singles.iter().filter_map(&mut finish).collect()).collect()
 }
 
-/// Of each feature. A block that ends with this window has an innovation of it.
-fn ended(
+/// Bets on the blocks of one feature, and notes their squares by member.
+fn bet(
     members: &mut [Member<'_>],
-    innovations: &[(u8, usize, usize, Innovation)],
+    blocks: &Ended,
+    peers: Option<&Peers>,
+    squares: &mut [Squares],
     length: usize,
     window: u32,
-) -> Vec<Ended> {
-    let of_feature = |innovations: &[(u8, usize, usize, Innovation)]| {
-        let mut blocks = Vec::with_capacity(innovations.len());
-        for (_, index, place, innovation) in innovations {
-            let stream = &mut members[*index].evidence.streams[*place];
-            let block = if length == 0 { Some(stream.single(innovation)) } else { stream.finish(length, window) };
-            blocks.extend(block.map(|block| (*index, *place, block)));
+) {
+    for (index, place, block) in blocks {
+        let Member { evidence, .. } = &mut members[*index];
+        let stream = &mut evidence.streams[*place];
+        let circular = stream.is_circular();
+        let response = f64::from(stream.calibration.response[length]);
+        // An arc has two ends, each of which may stray.
+        let alone = if peers.is_some() { 1.0 } else { WIDER_ALONE };
+        let margin = if circular { 2.0 * MARGIN } else { MARGIN } * response * alone;
+
+        let own = tail(distance(&block.mean, circular), margin, 1.0 / block.share_variance, circular);
+        // What is no more than usual by itself is no more than usual beside the others.
+        let p = peers.filter(|_| own < 1.0).map_or(own, |peers| {
+            let others = peers.without(block);
+            let forgiven = margin + REACTION * distance(&others.common, circular);
+            let size = 1.0 / (block.share_variance * peers.widening());
+            own.max(tail(distance(&others.residual, circular), forgiven, size, circular))
+        });
+        let z = deviate(p);
+        let whole = LENGTHS[length];
+        stream.state.capital.bet(length, window / whole, betting::blocks(evidence.horizon, whole), z);
+        if length == 0 {
+            stream.state.run.follow(z, window, OUTLASTS);
         }
-        Ended { peers: Peers::of(&blocks), blocks }
-    };
-    innovations.chunk_by(|(one, ..), (other, ..)| one == other).map(of_feature).collect()
-}
 
-impl Ended {
-    /// Bets on the blocks, and notes their squares by member.
-    fn bet(&self, members: &mut [Member<'_>], squares: &mut [Squares], length: usize, window: u32) {
-        for (index, place, block) in &self.blocks {
-            let Member { evidence, .. } = &mut members[*index];
-            let stream = &mut evidence.streams[*place];
-            let circular = stream.is_circular();
-            let response = f64::from(stream.calibration.response[length]);
-            // An arc has two ends, each of which may stray.
-            let alone = if self.peers.is_some() { 1.0 } else { WIDER_ALONE };
-            let margin = if circular { 2.0 * MARGIN } else { MARGIN } * response * alone;
-
-            let own = tail(distance(&block.mean, circular), margin, 1.0 / block.share_variance, circular);
-            // What is no more than usual by itself is no more than usual beside the others.
-            let p = self.peers.as_ref().filter(|_| own < 1.0).map_or(own, |peers| {
-                let others = peers.without(block);
-                let forgiven = margin + REACTION * distance(&others.common, circular);
-                let size = 1.0 / (block.share_variance * peers.widening());
-                own.max(tail(distance(&others.residual, circular), forgiven, size, circular))
-            });
-            let z = deviate(p);
-            let whole = LENGTHS[length];
-            stream.state.capital.bet(length, window / whole, blocks(evidence.horizon, whole), z);
-            if length == 0 {
-                stream.state.run.follow(z, window, OUTLASTS);
-            }
-
-            let forgiven = LEVEL_MARGIN * response * alone;
-            let square =
-                |level: f64, forgiven: f64, variance: f64| (level.abs() - forgiven).max(0.0).powi(2) / variance;
-            let own = square(block.level, forgiven, block.level_variance);
-            let beside = self.peers.as_ref().map_or(own, |peers| {
-                let (common, residual) = peers.level_without(block);
-                square(residual, forgiven + REACTION * common.abs(), block.level_variance * peers.widening())
-            });
-            squares[*index].add(stream.feature(), own, beside);
-        }
+        let forgiven = LEVEL_MARGIN * response * alone;
+        let square = |level: f64, forgiven: f64, variance: f64| (level.abs() - forgiven).max(0.0).powi(2) / variance;
+        let own = square(block.level, forgiven, block.level_variance);
+        let beside = peers.map_or(own, |peers| {
+            let (common, residual) = peers.level_without(block);
+            square(residual, forgiven + REACTION * common.abs(), block.level_variance * peers.widening())
+        });
+        squares[*index].add(stream.feature(), own, beside);
     }
 }
 

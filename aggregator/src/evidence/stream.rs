@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::betting::Capital;
-use super::packed;
 use super::run::Run;
 use super::whitening::{Calibration, LENGTHS};
 use crate::baseline::{Reading, Sample, THRESHOLDS};
+use crate::packed;
 
 /// Windows until a filter has forgotten where it started; the same for all, so that the blocks of peers cover the same time.
 const WARM_UP: u8 = 4;

@@ -23,8 +23,8 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::packed;
 use crate::baseline::{Reading, THRESHOLDS};
+use crate::packed;
 
 /// Windows per block, shortest first.
 pub const LENGTHS: [u32; 4] = [1, 4, 20, 120];

@@ -9,7 +9,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserializer, Serializer};
 
 /// Something made of so many numbers.
-pub(super) trait Numbers: Default {
+pub(crate) trait Numbers: Default {
     fn numbers(&self) -> &[f32];
     fn numbers_mut(&mut self) -> &mut [f32];
 }
@@ -43,7 +43,7 @@ where
 /// Longest array, in numbers.
 const MOST: usize = 16;
 
-pub(super) fn serialize<T: Numbers, S: Serializer>(values: &T, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: Numbers, S: Serializer>(values: &T, serializer: S) -> Result<S::Ok, S::Error> {
     let numbers = values.numbers();
     let mut bytes = [[0; size_of::<f32>()]; MOST];
     let Some(used) = bytes.get_mut(..numbers.len()) else {
@@ -55,7 +55,7 @@ pub(super) fn serialize<T: Numbers, S: Serializer>(values: &T, serializer: S) ->
     serializer.serialize_bytes(used.as_flattened())
 }
 
-pub(super) fn deserialize<'de, T: Numbers, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: Numbers, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Bytes<T>(T);
 
     impl<T: Numbers> Visitor<'_> for Bytes<T> {
