@@ -91,13 +91,12 @@ impl Grid {
             *low = if bin < tolerance && !zero_apart { 0 } else { within };
             *high = window.up_to(if bin == 0 && zero_apart { 0 } else { bin.saturating_add(tolerance) }).cast_signed();
         }
-        let mut reading = [0.0; THRESHOLDS];
-        for (((slot, low), high), normal) in reading.iter_mut().zip(low).zip(high).zip(self.shares) {
-            let (low, high) = (low as f32 / total as f32, high as f32 / total as f32);
+        let total = total.cast_signed() as f32;
+        Some(std::array::from_fn(|j| {
+            let (low, high) = (low[j] as f32 / total, high[j] as f32 / total);
             // One of the two is 0, for low ≤ high.
-            *slot = (low - normal).max(0.0) + (high - normal).min(0.0);
-        }
-        Some(reading)
+            (low - self.shares[j]).max(0.0) + (high - self.shares[j]).min(0.0)
+        }))
     }
 }
 

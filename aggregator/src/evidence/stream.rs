@@ -137,13 +137,13 @@ impl Stream {
         let Calibration { phi, gain, furthest, share_variance: [usual, ..], .. } = self.calibration;
         let missed = phi.powi(i32::try_from(window - next).unwrap_or(i32::MAX));
         let worth = usual / (usual + sample.noise);
-        let mut innovation = Innovation { reading: [0.0; THRESHOLDS], worth };
-        for (j, (slot, predicted)) in innovation.reading.iter_mut().zip(&mut self.predicted).enumerate() {
-            let before = *predicted * missed;
-            *slot = sample.reading[j] - before;
+        let before: Reading = std::array::from_fn(|j| self.predicted[j] * missed);
+        let innovation = Innovation { reading: std::array::from_fn(|j| sample.reading[j] - before[j]), worth };
+        self.predicted = std::array::from_fn(|j| {
             let furthest = furthest * DEVIATIONS[j];
-            *predicted = (phi * (before + gain * worth * *slot)).clamp(-furthest, furthest);
-        }
+            // No `clamp`, which would look at every limit before it is used.
+            (phi * (before[j] + gain * worth * innovation.reading[j])).max(-furthest).min(furthest)
+        });
         self.state.next = window.saturating_add(1);
         if self.state.cold > 0 {
             self.state.cold -= 1;
