@@ -8,8 +8,9 @@ use driftglass_agent::fault::{Injector, Kind, Severity, decode, encode_jpeg, shr
 use driftglass_agent::feature::{CameraState, Measurements, Reference, ReferenceLearner};
 use driftglass_aggregator::baseline::slot::{DayPart, Place};
 use driftglass_protocol::feature::FeatureValues;
-use driftglass_protocol::unit::UnixMillis;
 use image::RgbImage;
+
+use crate::recorded;
 
 /// Frames the reference is learned from.
 pub(crate) const REFERENCE: usize = 32;
@@ -36,11 +37,8 @@ struct Taken {
 }
 
 /// The cameras of the footage, in order of their names.
-#[expect(clippy::disallowed_methods, reason = "the variable is how other footage is run through these tests")]
 pub(crate) fn cameras() -> Vec<Camera> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies inside the project");
-    let named = std::env::var("DRIFTGLASS_FOOTAGE").unwrap_or_else(|_| "../shared/footage".to_owned());
-    let folder = root.join(named);
+    let folder = recorded::root();
     let mut cameras = Vec::new();
     collect(&folder, 2, &mut cameras);
     cameras.sort_by(|a, b| a.name.cmp(&b.name));
@@ -68,25 +66,12 @@ fn collect(folder: &Path, depth: u32, cameras: &mut Vec<Camera>) {
         return;
     }
     frames.sort();
-    let times = times(folder);
-    assert!(times.is_empty() || times.len() == frames.len(), "{}", folder.display());
-    let part = |index: usize| times.get(index).and_then(|&at| Place::nowhere().slot(at, false).day_part());
+    let times = recorded::times(folder, frames.len());
+    let part = |index: usize| Place::nowhere().slot(*times.as_ref()?.get(index)?, false).day_part();
     let frames = frames.into_iter().enumerate().map(|(index, path)| Taken { path, part: part(index) });
     let mut frames: Vec<Taken> = frames.collect();
     let later = frames.split_off(frames.len() / 2);
     cameras.push(Camera { name, normal: spread(frames), later: spread(later) });
-}
-
-/// When each frame was taken; nothing where the folder does not say.
-fn times(folder: &Path) -> Vec<UnixMillis> {
-    let Ok(text) = fs::read_to_string(folder.join("timestamps.csv")) else { return Vec::new() };
-    let time = |line: &str| {
-        let time = line.split(',').nth(1).and_then(|time| humantime::parse_rfc3339(time.trim()).ok());
-        let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        let millis = since.and_then(|since| i64::try_from(since.as_millis()).ok());
-        UnixMillis(millis.unwrap_or_else(|| panic!("{}: {line}", folder.display())))
-    };
-    text.lines().skip(1).map(time).collect()
 }
 
 fn spread(frames: Vec<Taken>) -> Vec<Taken> {

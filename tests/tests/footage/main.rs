@@ -9,4 +9,6 @@
 mod camera;
 mod clock;
 mod faults;
+#[path = "../recorded.rs"]
+mod recorded;
 mod separation;

@@ -19,6 +19,8 @@
 )]
 
 mod cold_start;
+#[path = "../recorded.rs"]
+mod recorded;
 mod run;
 mod scene;
 

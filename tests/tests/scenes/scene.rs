@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use driftglass_protocol::unit::UnixMillis;
 use image::RgbImage;
 
+use crate::recorded;
+
 /// Longer side of the pictures that faults are put into.
 const MOST_SIDE: u32 = 320;
 /// Most frames of a clip that are looked at.
@@ -25,13 +27,7 @@ impl Scene {
             .into_iter()
             .filter(|path| path.extension().is_some_and(|extension| extension == "jpg" || extension == "png"))
             .collect();
-        let times = std::fs::read_to_string(folder.join("timestamps.csv")).ok().map(|text| {
-            let times = text.lines().skip(1).filter_map(|line| line.split(',').nth(1).map(time));
-            times.collect::<Vec<UnixMillis>>()
-        });
-        if let Some(times) = &times {
-            assert_eq!(times.len(), frames.len(), "{}", folder.display());
-        }
+        let times = recorded::times(folder, frames.len());
         let name = folder.strip_prefix(root).unwrap_or(folder).display().to_string();
         Self { name, frames, times }
     }
@@ -65,17 +61,9 @@ impl Scene {
     }
 }
 
-fn time(text: &str) -> UnixMillis {
-    let time = humantime::parse_rfc3339(text.trim()).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let since = time.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    UnixMillis(i64::try_from(since.as_millis()).expect("fits"))
-}
-
 /// All folders with a `meta.json` and without a known change of their own.
-#[expect(clippy::disallowed_methods, reason = "the variable is how other footage is judged by the same tests")]
 pub(crate) fn all() -> Vec<Scene> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies inside the project");
-    let root = project.join(std::env::var("DRIFTGLASS_FOOTAGE").unwrap_or_else(|_| "../shared/footage".to_owned()));
+    let root = recorded::root();
     let mut scenes = Vec::new();
     collect(&root, &root, &mut scenes);
     assert!(!scenes.is_empty(), "no footage in {}. Set DRIFTGLASS_FOOTAGE to its folder.", root.display());
