@@ -158,7 +158,10 @@ impl Core {
         let span = epoch_length / i64::from(evidence.horizon.max(1));
         let onset = onset.map_or_else(
             || UnixMillis(camera.state.newest.0.saturating_sub(span * i64::from(LENGTHS[LENGTHS.len() - 1]))),
-            |window| UnixMillis(evidence.epoch * epoch_length + i64::from(window) * span),
+            |window| {
+                let begin = evidence.epoch.saturating_mul(epoch_length);
+                UnixMillis(begin.saturating_add(i64::from(window).saturating_mul(span)))
+            },
         );
         let mut windows = history.windows(id, onset..FOR_EVER, DIAGNOSIS_WINDOWS_MAX)?;
         if newest.0 == id {

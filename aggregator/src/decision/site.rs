@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use driftglass_protocol::feature::Subject;
 use driftglass_protocol::id::CameraId;
@@ -147,7 +147,7 @@ impl Site {
     /// Has a window wait for those of its peers, and says how its camera stands then. `newest` must be the start of its camera's newest
     /// window before this one.
     pub(super) fn wait(&mut self, id: &CameraId, newest: UnixMillis, window: Waiting) -> Option<&Camera> {
-        let second = newest >= self.span(self.turn(window.start)).start;
+        let second = newest >= *self.span(self.turn(window.start)).start();
         self.held_up.take_if(|held_up| held_up.by == *id || !held_up.during.contains(&window.start));
         let heard = self.arrivals.saturating_add(1);
         let camera = self.cameras.get_mut(id)?;
@@ -169,14 +169,14 @@ impl Site {
         Turn { epoch: at.0.div_euclid(epoch), step: u32::try_from(number).unwrap_or(u32::MAX).min(MOST_TURNS) }
     }
 
-    /// When windows of a turn begin.
-    fn span(&self, turn: Turn) -> Range<UnixMillis> {
-        let (epoch, step) = (i64::from(self.epoch.0), i64::from(self.step.0.max(1)));
-        let begin = turn.epoch.saturating_mul(epoch);
-        let offset = i64::from(turn.step).saturating_mul(step);
+    /// When the first and the last window of a turn may begin. No time a device may say is without a turn, or in two.
+    fn span(&self, turn: Turn) -> RangeInclusive<UnixMillis> {
+        let (epoch, step) = (i128::from(self.epoch.0), i128::from(self.step.0.max(1)));
+        let (begin, offset) = (i128::from(turn.epoch) * epoch, i128::from(turn.step) * step);
         // The last turn of an epoch takes what is left of it.
-        let next = if turn.step < MOST_TURNS { offset.saturating_add(step).min(epoch) } else { epoch };
-        UnixMillis(begin.saturating_add(offset))..UnixMillis(begin.saturating_add(next))
+        let next = if turn.step < MOST_TURNS { (offset + step).min(epoch) } else { epoch };
+        let within = |at: i128| UnixMillis(i64::try_from(at).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX }));
+        within(begin + offset)..=within(begin + next - 1)
     }
 
     fn patience(&self) -> u64 {
@@ -194,16 +194,15 @@ impl Site {
             if self.is_due(&span) {
                 return Some(turn);
             }
-            // What begins at the end of time has no turn after it.
-            after = span.end.max(UnixMillis(oldest.0.checked_add(1)?));
+            after = UnixMillis(span.end().0.checked_add(1)?);
         }
     }
 
-    fn is_due(&self, span: &Range<UnixMillis>) -> bool {
-        let patience = self.patience();
+    fn is_due(&self, span: &RangeInclusive<UnixMillis>) -> bool {
+        let (start, patience) = (*span.start(), self.patience());
         // A camera that has been silent for longer than that is not waited for.
-        let expected = |newest: UnixMillis| newest >= span.start || span.start.since(newest) <= patience;
-        let arrived = |camera: &Camera| camera.state.newest >= span.start || !expected(camera.state.newest);
+        let expected = |newest: UnixMillis| newest >= start || start.since(newest) <= patience;
+        let arrived = |camera: &Camera| camera.state.newest >= start || !expected(camera.state.newest);
         if self.watched().all(|(_, camera)| arrived(camera)) {
             return true;
         }
@@ -214,7 +213,7 @@ impl Site {
             .map(|(_, camera)| camera.state.newest)
             .collect();
         newest.sort_unstable();
-        newest.get(newest.len() / 2).is_some_and(|middle| middle.since(span.start) >= patience)
+        newest.get(newest.len() / 2).is_some_and(|middle| middle.since(start) >= patience)
     }
 
     /// Forgets whom it waits for.
@@ -227,7 +226,7 @@ impl Site {
     /// likely to again.
     fn hold_up(&self) -> Option<HeldUp> {
         let waiting = self.watched().flat_map(|(_, camera)| &camera.state.waiting);
-        let oldest = self.span(self.turn(waiting.map(|waiting| waiting.start).min()?)).start;
+        let oldest = *self.span(self.turn(waiting.map(|waiting| waiting.start).min()?)).start();
         // It is expected in every turn that begins until then, and nobody is far enough ahead of the oldest.
         let during =
             |camera: &Camera| oldest..UnixMillis(camera.state.newest.0.saturating_add_unsigned(self.patience()));
@@ -254,7 +253,7 @@ impl Site {
         let recently = self.arrivals.saturating_sub(PRESENT.saturating_mul(watched as u64));
         let present = self
             .watched()
-            .filter(|(_, camera)| camera.state.heard >= recently || span.start.since(camera.state.newest) <= patience)
+            .filter(|(_, camera)| camera.state.heard >= recently || span.start().since(camera.state.newest) <= patience)
             .count();
 
         let taken: Vec<Option<Waiting>> = self.cameras.values_mut().map(|camera| take(camera, &span)).collect();
@@ -289,9 +288,9 @@ impl Site {
 }
 
 /// Takes out the window of a camera that waits for a turn. What waits for an earlier one has missed it.
-fn take(camera: &mut Camera, turn: &Range<UnixMillis>) -> Option<Waiting> {
+fn take(camera: &mut Camera, turn: &RangeInclusive<UnixMillis>) -> Option<Waiting> {
     let waiting = &mut camera.state.waiting;
-    let missed = waiting.iter().take_while(|waiting| waiting.start < turn.start).count();
+    let missed = waiting.iter().take_while(|waiting| waiting.start < *turn.start()).count();
     waiting.get(missed).filter(|waiting| turn.contains(&waiting.start))?;
     waiting.drain(..=missed).next_back()
 }

@@ -30,6 +30,23 @@ fn standing(fleet: &Fleet) -> Vec<Vec<u8>> {
     fleet.core.all_cameras().map(state).collect()
 }
 
+#[test]
+fn times_at_either_end_of_time_are_judged_like_any_other() {
+    let first = i64::MIN / i64::from(MINUTE);
+    let mut fleet = Fleet::new();
+    fleet.run(first..first + 60, CAMERAS, 0);
+    let waiting = |fleet: &Fleet| fleet.core.all_cameras().map(|(_, camera)| camera.state.waiting.len()).sum::<usize>();
+    assert_eq!(waiting(&fleet), 0, "at the beginning");
+    for start in [-1, 0, i64::MAX - 1, i64::MAX] {
+        for camera in 0..CAMERAS {
+            let mut window = window(0, 0);
+            window.window.start = UnixMillis(start);
+            fleet.observe(&id(camera), window);
+        }
+        assert_eq!(waiting(&fleet), 0, "at {start}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
