@@ -4,8 +4,8 @@
 
 use driftglass_protocol::limit::BINS;
 
-/// Windows of fewer values than this are added up exactly, in 32 bits; of more, the lowest bits of the counts are left out, which changes
-/// no share by more than 2⁻¹⁷.
+/// Windows whose number of values has no more bits than this are added up exactly, in 32 bits; of larger ones the lowest bits of the counts
+/// are left out, which changes no share by more than 2⁻¹⁷.
 const EXACT_BITS: u32 = 26;
 /// Bins that are looked at together.
 const PART: usize = 32;
