@@ -15,6 +15,8 @@ pub mod host;
 #[cfg(feature = "host")]
 pub mod pipeline;
 pub mod prediction;
+#[cfg(feature = "inference")]
+mod proxy;
 #[cfg(feature = "host")]
 pub mod pushed;
 pub mod ring;

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use driftglass_agent::config::{Config, DEFAULT_FILE, LogFormat, Overrides, frame_rate};
+#[cfg(feature = "inference")]
+use driftglass_agent::host::keeper;
 use driftglass_agent::host::replay::Replay;
 use driftglass_agent::host::{enrol, features, inspect, log, predictions, replay, run};
 use driftglass_agent::window::FrameRate;
@@ -33,7 +35,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service
-    Run(Settings),
+    Run {
+        #[command(flatten)]
+        settings: Settings,
+        /// Started by the process of the inference proxies
+        #[arg(long, hide = true)]
+        kept: bool,
+    },
     /// Validate the configuration; touches nothing
     Check(Settings),
     /// Obtain an identity for this device with a one-time token
@@ -155,6 +163,9 @@ enum Failure {
     Usage(String),
     /// Exit code 1.
     Job(String),
+    /// This exit code, of a process that has said why.
+    #[cfg(feature = "inference")]
+    Told(u8),
 }
 
 fn job(error: impl std::fmt::Display) -> Failure {
@@ -162,9 +173,10 @@ fn job(error: impl std::fmt::Display) -> Failure {
 }
 
 impl Settings {
-    fn resolve(&self) -> Result<Config, Failure> {
-        let text = std::fs::read_to_string(&self.config)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", self.config.display())))?;
+    /// The checked configuration, or all that is wrong with it.
+    fn resolve(&self) -> Result<Config, String> {
+        let text =
+            std::fs::read_to_string(&self.config).map_err(|error| format!("{}: {error}", self.config.display()))?;
         let overrides = Overrides {
             site: self.site.clone(),
             device: self.device.clone(),
@@ -173,7 +185,7 @@ impl Settings {
             telemetry: self.telemetry.clone(),
             log_level: self.log_level.clone(),
         };
-        Config::resolve(&self.config, &text, &overrides).map_err(|faults| Failure::Usage(faults.to_string()))
+        Config::resolve(&self.config, &text, &overrides).map_err(|faults| faults.to_string())
     }
 }
 
@@ -189,28 +201,37 @@ fn main() -> ExitCode {
             eprintln!("error: {text}");
             ExitCode::FAILURE
         }
+        #[cfg(feature = "inference")]
+        Err(Failure::Told(code)) => ExitCode::from(code),
     }
 }
 
 fn execute(cli: &Cli) -> Result<(), Failure> {
     let plain = || drop(log::begin(cli.log_format.unwrap_or_default(), "info"));
     let configured = |settings: &Settings| {
-        let config = settings.resolve()?;
+        let config = settings.resolve().map_err(Failure::Usage)?;
         let level = log::begin(cli.log_format.or(config.log_format()).unwrap_or_default(), config.log_level());
         Ok::<_, Failure>((config, level))
     };
     match &cli.command {
-        Command::Run(settings) => {
+        Command::Run { settings, kept } => {
             let (config, level) = configured(settings)?;
+            #[cfg(feature = "inference")]
+            if !kept && keeper::is_needed(&config) {
+                return keeper::keep(std::env::args_os().skip(1).collect()).map_err(|error| match error {
+                    keeper::KeepError::Ended(code) => Failure::Told(code),
+                    error @ keeper::KeepError::System(_) => job(error),
+                });
+            }
             if config.cameras().is_empty() {
                 tracing::warn!("no camera is configured: there is nothing to watch");
             }
             let settings = settings.clone();
-            let reread = move || settings.resolve().map_err(|(Failure::Usage(text) | Failure::Job(text))| text);
-            run::run(&config, Box::new(reread), level).map_err(job)
+            let reread = move || settings.resolve();
+            run::run(&config, Box::new(reread), level, *kept).map_err(job)
         }
         Command::Check(settings) => {
-            let config = settings.resolve()?;
+            let config = settings.resolve().map_err(Failure::Usage)?;
             let text = format!(
                 "{}: good; {} with {} cameras\n",
                 settings.config.display(),
@@ -260,7 +281,8 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
         Command::Inspect { what, format, settings } => {
             plain();
             let files = if what.as_os_str() == "spool" {
-                let folder = settings.resolve()?.state_dir().join(driftglass_agent::spool::FOLDER);
+                let folder =
+                    settings.resolve().map_err(Failure::Usage)?.state_dir().join(driftglass_agent::spool::FOLDER);
                 inspect::segments(&folder).map_err(|error| job(format!("{}: {error}", folder.display())))?
             } else {
                 vec![what.clone()]

@@ -27,6 +27,12 @@ impl FrameRate {
         if millihertz == 0 { None } else { Some(Self(millihertz)) }
     }
 
+    /// Thousandths of a hertz.
+    #[must_use]
+    pub const fn millihertz(self) -> u32 {
+        self.0
+    }
+
     /// Time from one frame to the next, in microseconds.
     #[must_use]
     pub const fn period_micros(self) -> i64 {

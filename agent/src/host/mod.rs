@@ -6,13 +6,15 @@ pub mod features;
 mod health;
 pub mod identity;
 pub mod inspect;
+#[cfg(feature = "inference")]
+pub mod keeper;
 mod learned;
 pub mod log;
 pub mod predictions;
 pub mod reload;
 pub mod replay;
 pub mod run;
-mod service;
+pub(crate) mod service;
 mod steward;
 mod web;
 mod worker;

@@ -10,14 +10,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 
 use super::health::Probe;
 use super::log::Level;
 use super::run::{setup, timing};
-use super::service;
+use super::service::{Manager, Sign};
 use super::steward::Steward;
 use super::worker::Commander;
 use crate::config::{CameraConfig, ChangedCamera, Config};
@@ -39,6 +38,7 @@ pub(super) struct Follower {
     /// Lays over it what the centre wishes.
     pub(super) steward: Steward,
     pub(super) level: Level,
+    pub(super) manager: Manager,
     pub(super) running: Running,
     pub(super) commander: Commander,
     /// Sources that gave way: at most one for each change of a source that was handed over.
@@ -75,7 +75,7 @@ impl Follower {
 
     async fn reload(&mut self) {
         tracing::info!("the configuration is read again");
-        service::tell_reloading();
+        self.manager.tell(Sign::Reloading);
         match (self.reread)() {
             Ok(local) => {
                 let config = self.steward.rebase(local);
@@ -88,7 +88,7 @@ impl Follower {
                 }
             }
         }
-        service::tell(NotifyState::Ready);
+        self.manager.tell(Sign::Ready);
     }
 
     async fn follow(&mut self, config: Config) {

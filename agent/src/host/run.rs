@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
-use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,9 +18,10 @@ use super::identity::Vault;
 use super::learned::Learned;
 use super::log::Level;
 use super::reload::{self, Follower, Reread};
+use super::service::{Manager, Sign};
 use super::steward::Steward;
 use super::worker::{Pace, Worker};
-use super::{clock, identity, service, web};
+use super::{clock, identity, web};
 use crate::config::{CameraConfig, Config, EventTime, SourceKind};
 use crate::pipeline::{Pipeline, Setup, Timing};
 use crate::prediction::{Detectors, Recorded};
@@ -101,6 +101,7 @@ pub(super) struct Service {
     sources: Vec<Prepared>,
     reread: Reread,
     level: Level,
+    manager: Manager,
     steward: Steward,
     guidance: Guidance,
 }
@@ -111,11 +112,12 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Runs the service until it is told to stop. `reread` reads the configuration again, and `level` changes that of the log.
+/// Runs the service until it is told to stop. `reread` reads the configuration again, and `level` changes that of the log. `kept` says
+/// that the process of the inference proxies started this one, and is at the other end of its standard input.
 ///
 /// # Errors
 /// One variant of [`RunError`] per cause.
-pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError> {
+pub fn run(config: &Config, reread: Reread, level: Level, kept: bool) -> Result<(), RunError> {
     let open = open(config)?;
     let (steward, guidance, effective) = Steward::open(config, Arc::clone(&open.spool.shared));
     if effective.log_level() != config.log_level() {
@@ -123,14 +125,35 @@ pub fn run(config: &Config, reread: Reread, level: Level) -> Result<(), RunError
     }
     let config = &effective;
     let running = Running::new(clock::now, rand::random::<u64>);
+    let manager = manager(config, &running, kept)?;
     let outside = running.outside();
     let prepared = config.cameras().iter().map(|camera| {
         let (source, prepared) = source::prepare(&camera.name, &camera.source, &outside);
         (setup(camera, config, config.detectors(), source), prepared)
     });
     let (cameras, sources) = prepared.unzip();
-    let service = Service { running, sources, reread, level, steward, guidance };
+    let service = Service { running, sources, reread, level, manager, steward, guidance };
     work(config, open, Job { cameras, pace: Pace::Live, service: Some(service), progress: None })
+}
+
+/// Who is told how the agent is.
+#[cfg(feature = "inference")]
+fn manager(config: &Config, running: &Running, kept: bool) -> io::Result<Manager> {
+    use std::os::fd::AsFd;
+
+    if !kept {
+        return Ok(Manager::System);
+    }
+    // The system would call it after the path it was started by.
+    rustix::thread::set_name(c"driftglass-agent").map_err(io::Error::from)?;
+    let link = running.attach(io::stdin().as_fd().try_clone_to_owned()?.into())?;
+    link.only(super::keeper::places(config).collect());
+    Ok(Manager::Keeper(link))
+}
+
+#[cfg(not(feature = "inference"))]
+const fn manager(_: &Config, _: &Running, _: bool) -> io::Result<Manager> {
+    Ok(Manager::System)
 }
 
 /// How a camera of the service begins; its window and its folder are those that the process was started with.
@@ -219,8 +242,8 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let mut interrupt = signal(SignalKind::interrupt())?;
     let recorded = job.pace != Pace::Live;
     let healthy = Arc::new(AtomicBool::new(true));
-    let is_service = job.service.is_some();
-    let server = if is_service { Some(serve(config, &telemetry, &healthy).await?) } else { None };
+    let manager = job.service.as_ref().map(|service| service.manager.clone());
+    let server = if manager.is_some() { Some(serve(config, &telemetry, &healthy).await?) } else { None };
     // What this device does now says nothing of when recorded frames were taken.
     let probe = (config.device_health() && job.pace == Pace::Live).then(|| reload::probe(config, &counters));
     let (gave_way, retired) = mpsc::unbounded_channel();
@@ -230,7 +253,7 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     let (end_sources, sources_end) = watch::channel(false);
     let mut guidance = None;
     let sources = match job.service {
-        Some(Service { running, sources, reread, level, steward, guidance: given }) => {
+        Some(Service { running, sources, reread, level, manager, steward, guidance: given }) => {
             guidance = Some(given);
             let follower = Follower {
                 started: config.clone(),
@@ -238,6 +261,7 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
                 reread,
                 steward,
                 level,
+                manager,
                 running,
                 commander: worker.commander(),
                 retired,
@@ -260,12 +284,19 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
     };
     let uplink = uplink::run(connector, &speaker, &shared, surroundings);
     tokio::pin!(uplink);
-    let looks = watchdog(is_service, Arc::clone(&worker.progress), &healthy, &shared, job.progress);
+    let looks = watchdog(manager.as_ref(), Arc::clone(&worker.progress), &healthy, &shared, job.progress);
     tokio::pin!(looks);
     tracing::info!(device = %speaker.device, epoch = speaker.epoch, pending = shared.pending(), "the agent is running");
-    if is_service {
-        service::tell(NotifyState::Ready);
+    if let Some(manager) = &manager {
+        manager.tell(Sign::Ready);
     }
+    let gone = async {
+        match &manager {
+            Some(manager) => manager.gone().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(gone);
 
     let mut delivered = false;
     let ended = loop {
@@ -277,13 +308,17 @@ async fn work_async(config: &Config, open: Open, job: Job) -> Result<(), RunErro
             },
             () = drained(&shared), if delivered => break Ok(()),
             () = &mut looks => {}
+            () = &mut gone => {
+                tracing::error!("the process of the inference proxies is gone");
+                break Ok(());
+            }
             _ = terminate.recv() => break interrupted(recorded, &shared, config),
             _ = interrupt.recv() => break interrupted(recorded, &shared, config),
         }
     };
     tracing::info!(pending = shared.pending(), "the agent stops");
-    if is_service {
-        service::tell(NotifyState::Stopping);
+    if let Some(manager) = &manager {
+        manager.tell(Sign::Stopping);
     }
     end_sources.send_replace(true);
     worker.stop();
@@ -332,13 +367,13 @@ async fn serve(
 
 /// Looks at the pipeline's progress; never returns.
 async fn watchdog(
-    service: bool,
+    manager: Option<&Manager>,
     progress: Arc<AtomicU64>,
     healthy: &AtomicBool,
     shared: &Shared,
     show: Option<fn(&Shared)>,
 ) {
-    let wanted = if service { sd_notify::watchdog_enabled() } else { None };
+    let wanted = manager.and_then(Manager::patience);
     let every = wanted.map_or(LOOK, |limit| (limit / 3).min(LOOK)).max(Duration::from_millis(100));
     let every = if show.is_some() { Duration::from_millis(500) } else { every };
     let (mut last, mut still) = (progress.load(Ordering::Relaxed), Duration::ZERO);
@@ -354,8 +389,8 @@ async fn watchdog(
         if healthy.swap(alive, Ordering::Relaxed) && !alive {
             tracing::error!(?still, "the pipeline makes no progress");
         }
-        if wanted.is_some() && still.is_zero() {
-            service::tell(NotifyState::Watchdog);
+        if let Some(manager) = manager.filter(|_| wanted.is_some() && still.is_zero()) {
+            manager.tell(Sign::Alive);
         }
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn server<'p>(
     listen: SocketAddr,
     cameras: impl Iterator<Item = &'p Prepared> + Clone,
     outside: Outside,
-    #[cfg(feature = "inference")] figures: &super::inference::Figures,
+    #[cfg(feature = "inference")] links: &super::inference::Links,
 ) -> Fetcher {
     // The configuration has one for all of them; while they change one after the other the stricter side wins.
     let token_file = cameras.clone().find_map(|camera| match &camera.source.kind {
@@ -146,7 +146,7 @@ pub(super) fn server<'p>(
     });
     let feeds: Vec<Feed> = cameras.clone().filter_map(|camera| camera.feed.clone()).collect();
     #[cfg(feature = "inference")]
-    if let Some(proxy) = proxy(cameras.clone(), figures) {
+    if let Some(proxy) = proxy(cameras.clone(), links) {
         return Fetcher { kind: Kind::Inference(proxy), feeds, outside };
     }
     let waits = cameras.map(|camera| camera.source.timeout).collect();
@@ -157,13 +157,13 @@ pub(super) fn server<'p>(
 #[cfg(feature = "inference")]
 fn proxy<'p>(
     cameras: impl Iterator<Item = &'p Prepared>,
-    figures: &super::inference::Figures,
+    links: &super::inference::Links,
 ) -> Option<super::inference::Proxy> {
     let watched = cameras.filter_map(|camera| match &camera.source.kind {
         SourceKind::Inference(inference) => Some((&**inference, camera.feed.clone()?, &camera.source)),
         _ => None,
     });
-    super::inference::Proxy::of(watched, figures)
+    super::inference::Proxy::of(watched, links)
 }
 
 fn snapshot(http: &HttpSource, source: &SourceConfig) -> Kind {

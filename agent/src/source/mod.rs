@@ -18,7 +18,7 @@ mod fetch;
 mod http;
 mod huffman;
 #[cfg(feature = "inference")]
-mod inference;
+pub(crate) mod inference;
 mod jpeg_stream;
 mod live;
 mod mjpeg;

@@ -53,7 +53,7 @@ pub struct Running {
     cameras: BTreeMap<Name, Prepared>,
     tasks: BTreeMap<Serves, Task>,
     #[cfg(feature = "inference")]
-    figures: super::inference::Figures,
+    links: super::inference::Links,
 }
 
 impl Running {
@@ -66,7 +66,7 @@ impl Running {
             cameras: BTreeMap::new(),
             tasks: BTreeMap::new(),
             #[cfg(feature = "inference")]
-            figures: super::inference::Figures::default(),
+            links: super::inference::Links::new(now),
         }
     }
 
@@ -74,9 +74,21 @@ impl Running {
     #[must_use]
     pub fn figures(&self) -> Vec<Box<dyn Collector>> {
         #[cfg(feature = "inference")]
-        return self.figures.collectors();
+        return self.links.figures().collectors();
         #[cfg(not(feature = "inference"))]
         Vec::new()
+    }
+
+    /// Inferences are passed on by the process at the other end, from now on.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    #[cfg(feature = "inference")]
+    pub(crate) fn attach(
+        &self,
+        stream: std::os::unix::net::UnixStream,
+    ) -> std::io::Result<Arc<super::inference::Link>> {
+        self.links.attach(stream)
     }
 
     /// What sources take from outside; those who fetch for them are stopped one by one.
@@ -118,6 +130,8 @@ impl Running {
 
     /// Ends all of them.
     pub async fn end_all(mut self) {
+        #[cfg(feature = "inference")]
+        self.links.end();
         for task in self.tasks.values() {
             task.stop.send_replace(true);
         }
@@ -153,7 +167,7 @@ impl Running {
                 cameras,
                 outside,
                 #[cfg(feature = "inference")]
-                &self.figures,
+                &self.links,
             );
             self.spawn(Serves::Address(address), stop, fetcher);
         }

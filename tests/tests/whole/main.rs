@@ -26,6 +26,8 @@ mod http;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod peers;

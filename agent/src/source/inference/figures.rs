@@ -6,50 +6,16 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
 use super::Unread;
+use crate::proxy::note::Outcome;
 
-/// How an inference ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Answered with success.
-    Ok,
-    /// Refused for what the client sent.
-    ClientError,
-    /// The model server failed.
-    ServerError,
-    /// The model server could not be reached, or went away before it answered.
-    Unreachable,
-    /// The answer was cut off, by either side.
-    Broken,
-}
-
-impl Outcome {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Ok, "ok"),
-        (Self::ClientError, "client_error"),
-        (Self::ServerError, "server_error"),
-        (Self::Unreachable, "unreachable"),
-        (Self::Broken, "broken"),
-    ];
-
-    /// Of an HTTP status.
-    pub(super) const fn of_status(status: u16) -> Self {
-        match status {
-            400..=499 => Self::ClientError,
-            500.. => Self::ServerError,
-            _ => Self::Ok,
-        }
-    }
-
-    /// Of a gRPC status code.
-    pub(super) const fn of_grpc(code: u16) -> Self {
-        match code {
-            0 => Self::Ok,
-            // Cancelled, invalid argument, not found, already exists, denied, precondition, aborted, range, unauthenticated.
-            1 | 3 | 5 | 6 | 7 | 9 | 10 | 11 | 16 => Self::ClientError,
-            _ => Self::ServerError,
-        }
-    }
-}
+/// How inferences end, and what that is called.
+const OUTCOMES: [(Outcome, &str); 5] = [
+    (Outcome::Ok, "ok"),
+    (Outcome::ClientError, "client_error"),
+    (Outcome::ServerError, "server_error"),
+    (Outcome::Unreachable, "unreachable"),
+    (Outcome::Broken, "broken"),
+];
 
 /// Figures of all cameras.
 #[derive(Clone, Debug)]
@@ -57,6 +23,7 @@ pub(in crate::source) struct Figures {
     requests: IntCounterVec,
     unobserved: IntCounterVec,
     truths: IntCounterVec,
+    missed: IntCounter,
     latency: HistogramVec,
 }
 
@@ -90,6 +57,11 @@ impl Default for Figures {
                 "Labels posted for earlier inferences, by what became of them",
                 "result",
             ),
+            missed: IntCounter::new(
+                "driftglass_agent_inference_missed_total",
+                "Inferences that passed while the agent was away or too busy to be told of them",
+            )
+            .expect("well-formed"),
             latency: HistogramVec::new(latency.buckets(buckets), &["camera"]).expect("well-formed"),
         }
     }
@@ -102,14 +74,20 @@ impl Figures {
             Box::new(self.requests.clone()),
             Box::new(self.unobserved.clone()),
             Box::new(self.truths.clone()),
+            Box::new(self.missed.clone()),
             Box::new(self.latency.clone()),
         ]
+    }
+
+    /// So many passed of which nothing is known.
+    pub(super) fn missed(&self, inferences: u64) {
+        self.missed.inc_by(inferences);
     }
 
     /// Those of one camera, which from now on are there, at zero.
     pub(super) fn of(&self, camera: &str) -> CameraFigures {
         CameraFigures {
-            outcomes: Outcome::ALL.map(|(_, name)| self.requests.with_label_values(&[camera, name])),
+            outcomes: OUTCOMES.map(|(_, name)| self.requests.with_label_values(&[camera, name])),
             latency: self.latency.with_label_values(&[camera]),
             camera: camera.to_owned(),
             all: self.clone(),
@@ -128,7 +106,7 @@ pub(super) struct CameraFigures {
 
 impl CameraFigures {
     pub(super) fn ended(&self, outcome: Outcome) {
-        for ((known, _), counter) in Outcome::ALL.iter().zip(&self.outcomes) {
+        for ((known, _), counter) in OUTCOMES.iter().zip(&self.outcomes) {
             if *known == outcome {
                 counter.inc();
             }

@@ -1,62 +1,36 @@
-//! What passes between a model server and its clients: a transparent reverse proxy, and somebody who watches it pass.
+//! What a model server and its clients say to each other, as a source of frames.
 //!
-//! The proxy is in the path of every inference, so it owns a thread and a runtime of its own that nothing else of the agent can hold up.
-//! It passes on what comes as it comes ([`serve`], [`upstream`]): one connection to the model server for each of a client's, of the same
-//! version of HTTP, closed when the other is closed. What is to be looked at is copied beside, within bounds ([`kept`], [`tee`]), and is
-//! handed to another thread once the answer has gone on ([`observer`]); there it is taken apart ([`reading`]) and goes the way of every
-//! other frame.
+//! The proxy in between is another process's business, or at least another thread's ([`crate::proxy`]); here it is ordered ([`link`]),
+//! and what passed is heard of ([`observer`]) and taken apart ([`reading`]). From there it goes the way of every other frame.
 //!
-//! Must hold: the bytes that go on are the bytes that came; at most [`PLACES`] exchanges are copied or being read at any time, and of
-//! each at most `max_body` bytes of the request and of the answer; a fault in looking, be it an error or a panic, is counted and goes no
-//! further; whatever could not be looked at is counted by reason ([`Unread`]).
-//!
-//! Deliberately absent: TLS on either side (the proxy stands beside the server), `Upgrade` (HTTP/2 is spoken by those who know that it is),
-//! compressed bodies (they pass unseen), retries of what has reached the server.
+//! Must hold: whatever could not be looked at is counted by reason ([`Unread`]); labels that come later are taken on loopback only
+//! ([`truths`]).
 
 mod figures;
-mod kept;
+mod link;
 mod observer;
 mod oip;
 mod plain;
 mod protobuf;
 mod reading;
-mod serve;
-mod tee;
 mod tensor;
-#[cfg(test)]
-mod tests;
 mod truths;
-mod upstream;
-mod watch;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::Builder;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch as signal};
-use tokio::time::timeout;
 
 use super::live::Feed;
 use super::status::Failure;
-use crate::config::{InferenceConfig, SourceConfig};
-pub(super) use figures::Figures;
-use observer::Read;
-use serve::Served;
-use watch::{Camera, Watch};
-
-#[cfg(panic = "abort")]
-compile_error!(
-    "the inference sidecar fails open by catching panics: build with panic = \"unwind\", or without the feature `inference`"
-);
-
-/// Exchanges that are copied or being read at a time; further ones pass unseen.
-const PLACES: usize = 4;
-/// Time for answers that are on their way when the agent stops.
-const DRAIN: Duration = Duration::from_secs(3);
+use crate::config::{Api, InferenceConfig, SourceConfig};
+use crate::proxy::note::{Inferences, Place, Watched};
+use crate::window::FrameRate;
+pub(crate) use link::Link;
+pub(super) use link::Links;
+use observer::Camera;
 
 /// Why an exchange was not looked at, or gave nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -88,9 +62,6 @@ pub(super) enum Unread {
     /// Neither a picture nor scores.
     #[error("there is neither a picture nor scores in it")]
     Nothing,
-    /// A fault of ours.
-    #[error("a fault of the agent, which should be reported")]
-    Panicked,
 }
 
 impl Unread {
@@ -106,59 +77,41 @@ impl Unread {
             Self::Range => "range",
             Self::OtherModel => "other_model",
             Self::Nothing => "nothing",
-            Self::Panicked => "panic",
         }
     }
 }
 
-/// One proxy in front of a model server.
+/// The proxy of cameras that share their `listen`, as it is ordered.
 #[derive(Debug)]
 pub(super) struct Proxy {
-    listen: SocketAddr,
-    upstream: String,
-    forwarded: bool,
-    camera_header: Option<String>,
-    truths: Option<SocketAddr>,
-    cameras: Vec<Camera>,
+    config: InferenceConfig,
+    links: Links,
+    cameras: Arc<Vec<Camera>>,
+    watched: Vec<Watched>,
     waits: Vec<Duration>,
-    read: Read,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    stop: signal::Sender<bool>,
-    /// Resolves when the thread has ended.
-    ended: oneshot::Receiver<()>,
 }
 
 impl Proxy {
-    /// The proxy of cameras that share their `listen`; none where there are no cameras.
+    /// None where there are no cameras.
     pub(super) fn of<'c>(
         cameras: impl Iterator<Item = (&'c InferenceConfig, Feed, &'c SourceConfig)>,
-        figures: &Figures,
+        links: &Links,
     ) -> Option<Self> {
-        let mut proxy = None;
+        let mut first = None;
+        let (mut observed, mut watched, mut waits) = (Vec::new(), Vec::new(), Vec::new());
         for (config, feed, source) in cameras {
-            let proxy: &mut Self = proxy.get_or_insert_with(|| Self::new(config, reading::read));
-            proxy.cameras.push(Camera::new(config.clone(), feed, source.rate, figures));
-            proxy.waits.push(source.timeout);
+            first.get_or_insert(config);
+            watched.push(Watched {
+                name: feed.status().camera().as_str().to_owned(),
+                inferences: inferences(config),
+                max_body: config.max_body,
+                millihertz: source.rate.map(FrameRate::millihertz),
+            });
+            waits.push(source.timeout);
+            observed.push(Camera::new(config.clone(), feed, links.figures()));
         }
-        proxy
-    }
-
-    fn new(config: &InferenceConfig, read: Read) -> Self {
-        Self {
-            listen: config.listen,
-            upstream: config.upstream.clone(),
-            forwarded: config.forwarded,
-            camera_header: config.camera_header.clone(),
-            truths: config.outcomes,
-            cameras: Vec::new(),
-            waits: Vec::new(),
-            read,
-            running: None,
-        }
+        let config = first?.clone();
+        Some(Self { config, links: links.clone(), cameras: Arc::new(observed), watched, waits })
     }
 
     /// How long each camera may be without a frame until that is said.
@@ -166,56 +119,56 @@ impl Proxy {
         self.waits.clone().into_iter()
     }
 
-    /// Serves; returns only where that is not possible.
+    /// Has it served; returns only where that is not possible.
     pub(super) async fn attempt(&mut self) -> Failure {
-        match self.start().await {
-            Err(failure) => failure,
-            Ok(running) => {
-                let running = self.running.insert(running);
-                // An error is the thread's end as well.
-                match (&mut running.ended).await {
-                    Ok(()) | Err(_) => Failure::Ended,
-                }
-            }
-        }
-    }
-
-    /// Lets what is on its way arrive, for a while.
-    pub(super) async fn close(&mut self) {
-        let Some(Running { stop, ended }) = self.running.take() else { return };
-        stop.send_replace(true);
-        if timeout(DRAIN + Duration::from_millis(500), ended).await.is_err() {
-            tracing::warn!(listen = %self.listen, "the inference proxy took too long to stop");
-        }
-    }
-
-    async fn start(&self) -> Result<Running, Failure> {
         let refused = |place: SocketAddr| move |error| Failure::Listen { place: place.to_string(), error };
-        let listener = bind(self.listen).await.map_err(refused(self.listen))?;
-        let truths = match self.truths {
-            Some(place) => Some(bind(place).await.map_err(refused(place))?),
-            None => None,
+        let listen = self.config.listen;
+        let link = match self.links.get().map_err(refused(listen)) {
+            Ok(link) => link,
+            Err(failure) => return failure,
         };
-        let watch = Watch::start(self.cameras.clone(), self.camera_header.as_deref(), self.read);
-        let watch = Arc::new(watch.map_err(refused(self.listen))?);
-        let served = Served { watch, upstream: self.upstream.as_str().into(), forwarded: self.forwarded };
-        let (stop, stopping) = signal::channel(false);
-        let (finished, ended) = oneshot::channel();
-        let thread = Builder::new().name("inference".into()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(serve::serve(listener, truths, served, stopping)),
-                Err(error) => tracing::error!(%error, "the inference proxy cannot begin"),
+        let truths = match self.config.outcomes {
+            None => None,
+            Some(place) => match TcpListener::bind(place).await.map_err(refused(place)) {
+                Ok(listener) => Some(listener),
+                Err(failure) => return failure,
+            },
+        };
+        let place = Place {
+            id: 0,
+            listen,
+            upstream: self.config.upstream.clone(),
+            forwarded: self.config.forwarded,
+            camera_header: self.config.camera_header.clone(),
+            cameras: self.watched.clone(),
+        };
+        if let Err(error) = link.serve(place, Arc::clone(&self.cameras)).await {
+            return refused(listen)(error);
+        }
+        let truths = async {
+            match truths {
+                Some(listener) => truths::serve(listener, Arc::clone(&self.cameras)).await,
+                None => std::future::pending().await,
             }
-            if finished.send(()).is_err() {
-                tracing::debug!("nobody waits for the inference proxy any more");
-            }
-        });
-        thread.map_err(refused(self.listen))?;
-        Ok(Running { stop, ended })
+        };
+        tokio::select! {
+            () = truths => Failure::Ended,
+            () = link.gone() => Failure::Ended,
+        }
+    }
+
+    /// Has it end; what is on its way arrives, for a while.
+    pub(super) async fn close(&mut self) {
+        if let Some(link) = self.links.known() {
+            link.leave(self.config.listen).await;
+        }
     }
 }
 
-/// Bound here, so that a failure is told; served on another runtime.
-async fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    TcpListener::bind(address).await?.into_std()
+/// Which requests are inferences.
+fn inferences(config: &InferenceConfig) -> Inferences {
+    match &config.api {
+        Api::Open { .. } => Inferences::Open(config.models.clone()),
+        Api::Json { path, .. } => Inferences::Path(path.clone()),
+    }
 }

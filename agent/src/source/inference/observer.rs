@@ -1,72 +1,212 @@
-//! The thread that takes apart what has passed.
+//! The thread that is told what has passed, and takes it apart.
 //!
-//! Must hold: a panic costs one exchange; the thread ends with the one who hands exchanges over.
+//! Must hold: one exchange at a time is held; the thread ends with the proxies' process, and whoever waits for it learns that.
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::Builder;
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driftglass_protocol::unit::UnixMillis;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{oneshot, watch as signal};
 
-use super::figures::Outcome;
-use super::kept::Kept;
-use super::reading::{Exchange, Reading, Spoken};
-use super::watch::{Camera, lock};
-use super::{PLACES, Unread};
+use super::Unread;
+use super::figures::{CameraFigures, Figures};
+use super::reading::{Exchange, Reading, read};
+use super::truths::Remembered;
 use crate::config::InferenceConfig;
+use crate::proxy::note::{Announced, BODY, Look, Note, Outcome, Passed, Uncopied, Unreadable, checked, parse};
 use crate::source::jpeg_stream::Piece;
+use crate::source::live::Feed;
 use crate::source::status::Failure;
 
-/// How an exchange is taken apart.
-pub(super) type Read = fn(&Exchange, &InferenceConfig) -> Result<Reading, Unread>;
+/// A camera whose model is watched.
+#[derive(Clone, Debug)]
+pub(super) struct Camera(Arc<Inner>);
 
-/// An exchange that has passed.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) camera: usize,
-    pub(super) spoken: Spoken,
-    /// When the request came.
-    pub(super) taken: UnixMillis,
-    pub(super) compressed: bool,
-    pub(super) latency: Option<Duration>,
-    pub(super) request: Kept,
-    pub(super) answer: Kept,
-    pub(super) outcome: Outcome,
-    /// Free again once this is done with.
-    pub(super) place: OwnedSemaphorePermit,
+pub(super) struct Inner {
+    pub(super) config: InferenceConfig,
+    pub(super) feed: Feed,
+    pub(super) figures: CameraFigures,
+    pub(super) remembered: Mutex<Remembered>,
 }
 
-/// Begins; the thread ends when the sender is dropped.
-pub(super) fn start(cameras: Vec<Camera>, read: Read) -> io::Result<SyncSender<Finished>> {
-    let (queue, finished) = sync_channel(PLACES);
-    Builder::new().name("inference-seen".into()).spawn(move || observe(&cameras, read, &finished))?;
-    Ok(queue)
+impl Deref for Camera {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
-fn observe(cameras: &[Camera], read: Read, queue: &Receiver<Finished>) {
-    while let Ok(finished) = queue.recv() {
-        let Some(camera) = cameras.get(finished.camera) else { continue };
-        let outcome = catch_unwind(AssertUnwindSafe(|| take_in(camera, read, finished)));
-        if let Err(reason) = outcome.unwrap_or(Err(Unread::Panicked)) {
-            camera.figures.unobserved(reason);
-            if !matches!(reason, Unread::OtherModel) {
-                camera.feed.failed(&Failure::Unread(reason.to_string()));
+impl Camera {
+    pub(super) fn new(config: InferenceConfig, feed: Feed, figures: &Figures) -> Self {
+        Self(Arc::new(Inner {
+            figures: figures.of(feed.status().camera().as_str()),
+            remembered: Mutex::new(Remembered::new(config.remember)),
+            config,
+            feed,
+        }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.feed.status().camera().as_str()
+    }
+}
+
+/// Each change made under these locks is whole before they are let go.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is served for this agent.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) listen: SocketAddr,
+    pub(super) upstream: String,
+    pub(super) cameras: Arc<Vec<Camera>>,
+}
+
+/// What the thread and those who order share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) places: Mutex<BTreeMap<u64, Place>>,
+    /// Who waits to learn whether a place is served.
+    pub(super) served: Mutex<BTreeMap<u64, oneshot::Sender<Result<(), String>>>>,
+    /// Who waits until nothing is served there.
+    pub(super) left: Mutex<BTreeMap<SocketAddr, oneshot::Sender<()>>>,
+    pub(super) figures: Figures,
+    /// Whether the proxies' process is gone.
+    pub(super) gone: signal::Sender<bool>,
+}
+
+/// Says that nobody tells anything any more, however that came about.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        lock(&self.0.served).clear();
+        lock(&self.0.left).clear();
+        self.0.gone.send_replace(true);
+    }
+}
+
+/// Is told what passes until nobody is left who tells.
+pub(super) fn observe(mut notes: UnixStream, shared: Arc<Shared>) {
+    let ending = Ending(shared);
+    let shared = &ending.0;
+    loop {
+        match note(&mut notes) {
+            Ok(Note::Passed(passed)) => {
+                if let Err(error) = pass(&mut notes, shared, passed) {
+                    tracing::debug!(%error, "an exchange was cut off on its way to the agent");
+                    return;
+                }
+            }
+            Ok(Note::Unanswered { place, why }) => {
+                if let Some(Place { upstream, cameras, .. }) = lock(&shared.places).get(&place) {
+                    let failure = Failure::Upstream(format!("the model server at {upstream} {why}"));
+                    cameras.iter().for_each(|camera| camera.feed.failed(&failure));
+                }
+            }
+            Ok(Note::Missed(inferences)) => shared.figures.missed(inferences),
+            // Whoever no longer waits has given up.
+            Ok(Note::Served(place, result)) => {
+                lock(&shared.served).remove(&place).map(|waits| waits.send(result));
+            }
+            Ok(Note::Left(address)) => {
+                lock(&shared.left).remove(&address).map(|waits| waits.send(()));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the inference proxies tell nothing any more");
+                return;
             }
         }
     }
 }
 
-fn take_in(camera: &Camera, read: Read, finished: Finished) -> Result<(), Unread> {
-    let Finished { spoken, taken, compressed, latency, mut request, mut answer, outcome, place, .. } = finished;
-    if compressed {
+fn note(notes: &mut UnixStream) -> io::Result<Note> {
+    let mut length = [0; 4];
+    notes.read_exact(&mut length)?;
+    let mut message = vec![0; checked(u32::from_le_bytes(length))?];
+    notes.read_exact(&mut message)?;
+    Ok(parse(&message)?)
+}
+
+fn body(notes: &mut UnixStream, announced: Result<usize, Uncopied>) -> io::Result<Result<Vec<u8>, Unread>> {
+    let length = match announced {
+        Ok(length) if length > BODY => return Err(Unreadable::TooLarge(length).into()),
+        Ok(length) => length,
+        Err(Uncopied::TooLarge) => return Ok(Err(Unread::TooLarge)),
+        Err(Uncopied::Incomplete) => return Ok(Err(Unread::Incomplete)),
+    };
+    let mut body = vec![0; length];
+    notes.read_exact(&mut body)?;
+    Ok(Ok(body))
+}
+
+/// Counts an inference, and takes it apart where it was copied.
+///
+/// # Errors
+/// Its bodies do not come.
+fn pass(notes: &mut UnixStream, shared: &Shared, passed: Passed) -> io::Result<()> {
+    let Passed { place, camera, outcome, latency, look } = passed;
+    let camera = lock(&shared.places).get(&place).and_then(|place| place.cameras.get(camera).cloned());
+    if let Some(camera) = &camera {
+        camera.figures.ended(outcome);
+        if let Some(latency) = latency.filter(|_| outcome == Outcome::Ok) {
+            camera.figures.took(latency);
+        }
+    }
+    let read = match look {
+        Look::Skipped => Ok(None),
+        Look::Busy => Err(Unread::Busy),
+        Look::Copied(announced) => {
+            let (request, answer) = (body(notes, announced.request)?, body(notes, announced.answer)?);
+            match &camera {
+                Some(camera) => exchange(announced, latency, outcome, request, answer).and_then(|exchange| {
+                    read(&exchange, &camera.config).map(|reading| Some((reading, exchange.taken)))
+                }),
+                None => Ok(None),
+            }
+        }
+    };
+    let Some(camera) = camera else { return Ok(()) };
+    match read {
+        Ok(Some((reading, taken))) => take_in(&camera, reading, taken),
+        Ok(None) => camera.feed.skip(),
+        Err(reason) => {
+            camera.figures.unobserved(reason);
+            match reason {
+                Unread::Busy => camera.feed.skip(),
+                Unread::OtherModel => {}
+                _ => camera.feed.failed(&Failure::Unread(reason.to_string())),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn exchange(
+    announced: Announced,
+    latency: Option<Duration>,
+    outcome: Outcome,
+    request: Result<Vec<u8>, Unread>,
+    answer: Result<Vec<u8>, Unread>,
+) -> Result<Exchange, Unread> {
+    if announced.compressed {
         return Err(Unread::Compressed);
     }
-    let request = request.take()?;
-    let answer = if outcome == Outcome::Ok { Some(answer.take()?) } else { None };
-    let reading = read(&Exchange { spoken, request, answer, latency }, &camera.config)?;
+    let request = request?;
+    let answer = if outcome == Outcome::Ok { Some(answer?) } else { None };
+    Ok(Exchange { spoken: announced.spoken, taken: announced.taken, request, answer, latency })
+}
+
+fn take_in(camera: &Camera, reading: Reading, taken: UnixMillis) {
     if let [frame] = reading.frames.as_slice()
         && let Some(label) = frame.heard.as_ref().and_then(|heard| heard.labels.first())
     {
@@ -76,6 +216,4 @@ fn take_in(camera: &Camera, read: Read, finished: Finished) -> Result<(), Unread
         camera.feed.put_heard(frame.picture.map(Piece::Picture), frame.heard.map(Box::new), taken);
     }
     (0..reading.further).for_each(|_| camera.feed.skip());
-    drop(place);
-    Ok(())
 }

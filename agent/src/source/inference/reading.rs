@@ -5,6 +5,7 @@ use std::time::Duration;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::limit::NAME_BYTES;
 use driftglass_protocol::summary::Model;
+use driftglass_protocol::unit::UnixMillis;
 
 use super::Unread;
 use super::oip::{self, Message, Side};
@@ -12,27 +13,19 @@ use super::plain::{self, Found};
 use super::tensor::{Scores, encoded, is_picture, pictures, scores};
 use crate::config::{Api, InferenceConfig, Pointer};
 use crate::prediction::{Choice, Heard, classes, detections, fixed};
+use crate::proxy::note::Spoken;
 
 /// Most items of a batch that become frames.
 const ITEMS: usize = 8;
 /// Most labels of one frame.
 const LABELS: usize = 1024;
 
-/// How an exchange was spoken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
-    /// The protocol over HTTP: model and version as the path has them, and the lengths of the JSON where tensors follow it.
-    Http { model: String, version: String, request_json: Option<usize>, answer_json: Option<usize> },
-    /// The protocol over gRPC.
-    Grpc,
-    /// Plain HTTP: the boundary of the request's parts, where it has such.
-    Plain { boundary: Option<String> },
-}
-
 /// A finished exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     pub(super) spoken: Spoken,
+    /// When the request came.
+    pub(super) taken: UnixMillis,
     pub(super) request: Vec<u8>,
     /// The answer, where it was one of success.
     pub(super) answer: Option<Vec<u8>>,
@@ -266,6 +259,7 @@ mod tests {
     fn plain(request: &str, answer: &str) -> Exchange {
         Exchange {
             spoken: Spoken::Plain { boundary: None },
+            taken: UnixMillis(0),
             request: request.into(),
             answer: Some(answer.into()),
             latency: Some(Duration::from_millis(8)),
@@ -274,7 +268,13 @@ mod tests {
 
     fn http(request: &str, answer: Option<&str>) -> Exchange {
         let spoken = Spoken::Http { model: "m".into(), version: String::new(), request_json: None, answer_json: None };
-        Exchange { spoken, request: request.into(), answer: answer.map(Into::into), latency: None }
+        Exchange {
+            spoken,
+            taken: UnixMillis(0),
+            request: request.into(),
+            answer: answer.map(Into::into),
+            latency: None,
+        }
     }
 
     const REQUEST: &str = r#"{"inputs":[{"name":"i","shape":[1],"datatype":"BYTES","data":["/9j/4AEC"]}]}"#;

@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::watch::{Camera, Watch, lock};
+use super::observer::{Camera, lock};
 
 /// Most bytes of a request.
 const BODY: usize = 256 * 1024;
@@ -88,15 +88,15 @@ enum Truths {
 }
 
 /// Serves until it is dropped.
-pub(super) async fn serve(listener: TcpListener, watch: Arc<Watch>) {
+pub(super) async fn serve(listener: TcpListener, cameras: Arc<Vec<Camera>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let watch = Arc::clone(&watch);
+                let cameras = Arc::clone(&cameras);
                 tokio::spawn(async move {
-                    converse(stream, &watch).await;
+                    converse(stream, &cameras).await;
                     drop(place);
                 });
             }
@@ -108,9 +108,9 @@ pub(super) async fn serve(listener: TcpListener, watch: Arc<Watch>) {
     }
 }
 
-async fn converse(stream: TcpStream, watch: &Watch) {
+async fn converse(stream: TcpStream, cameras: &[Camera]) {
     let service = service_fn(|request: Request<Incoming>| async move {
-        let (status, text) = answer(request, watch).await;
+        let (status, text) = answer(request, cameras).await;
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -127,10 +127,10 @@ async fn converse(stream: TcpStream, watch: &Watch) {
     }
 }
 
-async fn answer(request: Request<Incoming>, watch: &Watch) -> (StatusCode, String) {
+async fn answer(request: Request<Incoming>, cameras: &[Camera]) -> (StatusCode, String) {
     let error = |status, text: &str| (status, format!("{{\"error\":\"{text}\"}}\n"));
     let name = request.uri().path().trim_matches('/').to_owned();
-    let Some(camera) = watch.cameras.iter().find(|camera| camera.name() == name) else {
+    let Some(camera) = cameras.iter().find(|camera| camera.name() == name) else {
         return error(StatusCode::NOT_FOUND, "the path is the name of a camera whose model is watched here");
     };
     if request.method() != Method::POST {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
-use super::Unread;
+use super::note::Uncopied;
 use super::serve::BUFFER;
 
 /// Pieces from here on are shared.
@@ -76,25 +76,22 @@ impl Kept {
         self.ended
     }
 
-    /// The whole body.
+    /// Bytes of the whole body.
     ///
     /// # Errors
-    /// [`Unread::TooLarge`] or [`Unread::Incomplete`].
-    pub(super) fn take(&mut self) -> Result<Vec<u8>, Unread> {
+    /// [`Uncopied`] where it is not there as a whole.
+    pub(super) const fn length(&self) -> Result<usize, Uncopied> {
         match self.state {
-            State::Open => return Err(Unread::Incomplete),
-            State::TooLarge => return Err(Unread::TooLarge),
-            State::Complete => {}
+            State::Open => Err(Uncopied::Incomplete),
+            State::TooLarge => Err(Uncopied::TooLarge),
+            State::Complete => Ok(self.bytes),
         }
-        let tail = std::mem::take(&mut self.tail);
-        let shared = std::mem::take(&mut self.shared);
-        if shared.is_empty() {
-            return Ok(tail);
-        }
-        let mut whole = Vec::with_capacity(self.bytes);
-        shared.iter().for_each(|piece| whole.extend_from_slice(piece));
-        whole.extend_from_slice(&tail);
-        Ok(whole)
+    }
+
+    /// The whole body in its order; nothing where it is not there as a whole.
+    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        let whole = self.state == State::Complete;
+        self.shared.into_iter().chain([Bytes::from(self.tail)]).filter(move |piece| whole && !piece.is_empty())
     }
 
     fn give_up(&mut self) {
@@ -108,23 +105,32 @@ mod tests {
 
     use super::*;
 
+    fn whole(kept: Kept) -> Vec<u8> {
+        kept.into_pieces().flatten().collect()
+    }
+
     #[test]
     fn only_what_is_whole_and_within_the_limit_is_given() {
         let mut kept = Kept::new(10);
         kept.push(&Bytes::from_static(b"12345"));
-        assert_eq!((kept.take(), kept.ended()), (Err(Unread::Incomplete), None));
+        assert_eq!((kept.length(), kept.ended()), (Err(Uncopied::Incomplete), None));
         kept.end(Duration::from_secs(1));
         kept.end(Duration::from_secs(2));
-        assert_eq!((kept.take(), kept.ended()), (Ok(b"12345".to_vec()), Some(Duration::from_secs(1))));
+        assert_eq!((kept.length(), kept.ended()), (Ok(5), Some(Duration::from_secs(1))));
+        assert_eq!(whole(kept), b"12345");
         let mut kept = Kept::new(10);
         (0..4).for_each(|_| kept.push(&Bytes::from_static(b"12345")));
         assert!(kept.tail.capacity() == 0, "nothing is kept of what is too large");
         kept.end(Duration::ZERO);
-        assert_eq!((kept.take(), kept.ended()), (Err(Unread::TooLarge), Some(Duration::ZERO)));
+        assert_eq!((kept.length(), kept.ended()), (Err(Uncopied::TooLarge), Some(Duration::ZERO)));
+        assert_eq!(whole(kept), b"");
         let mut announced = Kept::new(10);
         announced.announce(Some(11));
         announced.end(Duration::ZERO);
-        assert_eq!(announced.take(), Err(Unread::TooLarge));
+        assert_eq!(announced.length(), Err(Uncopied::TooLarge));
+        let mut open = Kept::new(10);
+        open.push(&Bytes::from_static(b"1"));
+        assert_eq!(whole(open), b"");
     }
 
     proptest! {
@@ -138,7 +144,8 @@ mod tests {
                 expected.extend(piece);
             }
             kept.end(Duration::ZERO);
-            prop_assert_eq!(kept.take(), Ok(expected));
+            prop_assert_eq!(kept.length(), Ok(expected.len()));
+            prop_assert_eq!(whole(kept), expected);
         }
     }
 }

@@ -24,12 +24,10 @@ use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::DRAIN;
 use super::tee::Passing;
-use super::truths;
-use super::upstream::{Unanswered, Upstream};
+use super::upstream::Upstream;
 use super::watch::Watch;
-use super::{DRAIN, Unread};
-use crate::source::status::Failure;
 
 /// Connections of clients at a time; more wait.
 const CONNECTIONS: usize = 256;
@@ -60,21 +58,14 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// What all connections share.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    pub(super) watch: Arc<Watch>,
+    /// Who watches may change while connections go on.
+    pub(super) watch: signal::Receiver<Arc<Watch>>,
     pub(super) upstream: Arc<str>,
     pub(super) forwarded: bool,
 }
 
 /// Serves until told to stop, and then until what is on its way has arrived.
-pub(super) async fn serve(
-    listener: std::net::TcpListener,
-    truths: Option<std::net::TcpListener>,
-    served: Served,
-    mut stop: signal::Receiver<bool>,
-) {
-    let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let truths = truths.and_then(|listener| TcpListener::from_std(listener).ok());
-    let truths = truths.map(|listener| tokio::spawn(truths::serve(listener, Arc::clone(&served.watch))));
+pub(super) async fn serve(listener: TcpListener, served: Served, mut stop: signal::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
@@ -104,9 +95,6 @@ pub(super) async fn serve(
     let ended = async { while connections.join_next().await.is_some() {} };
     if timeout(DRAIN, ended).await.is_err() {
         tracing::debug!("inferences were cut off because they took too long");
-    }
-    if let Some(truths) = truths {
-        truths.abort();
     }
 }
 
@@ -193,7 +181,8 @@ async fn pass(request: Request<Incoming>, peer: IpAddr, served: &Served, upstrea
     if head.method == Method::CONNECT {
         return own(StatusCode::NOT_IMPLEMENTED, "driftglass: there is no tunnel here\n".to_owned());
     }
-    let asking = guarded(served, || served.watch.asked(&head, &body)).flatten();
+    let watch = Arc::clone(&served.watch.borrow());
+    let asking = watch.asked(&head, &body);
     let is_grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     keep_on_connection(&mut head.headers);
     if served.forwarded {
@@ -218,41 +207,21 @@ async fn pass(request: Request<Incoming>, peer: IpAddr, served: &Served, upstrea
                 // The client's connection ends with the server's, and should know.
                 head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let answering = asking.and_then(|asking| guarded(served, || asking.answered(&head, &body)).flatten());
-            let body = match answering {
-                Some(answering) => Passing::answer(body, answering),
+            let body = match asking {
+                Some(asking) => {
+                    let answering = asking.answered(&head, &body);
+                    Passing::answer(body, answering)
+                }
                 None => Passing::Unwatched(body),
             };
             Response::from_parts(head, body)
         }
         Err(unanswered) => {
-            guarded(served, || {
-                if let Some(asking) = &asking {
-                    asking.failed();
-                }
-                tell(served, &unanswered);
-            });
+            watch.unanswered(asking.as_deref(), &unanswered);
             let text = format!("driftglass: the model server at {} {unanswered}\n", upstream.address());
             if is_grpc { own_grpc(&text) } else { own(StatusCode::BAD_GATEWAY, text) }
         }
     }
-}
-
-/// Looking at what passes; a panic in it is counted and goes no further.
-fn guarded<T>(served: &Served, look: impl FnOnce() -> T) -> Option<T> {
-    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look)).ok();
-    if looked.is_none()
-        && let Some(camera) = served.watch.first()
-    {
-        camera.figures.unobserved(Unread::Panicked);
-    }
-    looked
-}
-
-/// Every camera of the proxy is without its model.
-fn tell(served: &Served, unanswered: &Unanswered) {
-    let failure = Failure::Upstream(format!("the model server at {} {unanswered}", served.upstream));
-    served.watch.cameras.iter().for_each(|camera| camera.feed.failed(&failure));
 }
 
 /// Removes what speaks of this connection only.

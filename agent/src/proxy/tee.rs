@@ -1,8 +1,5 @@
 //! Bodies on their way through: each piece is handed on as it came, and shown to whoever watches.
-//!
-//! Must hold: a fault in looking ends the looking, not the body.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -34,36 +31,28 @@ pub(super) enum Passing {
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Incoming,
-    watching: Option<Watching>,
+    watching: Watching,
 }
 
 impl Passing {
     pub(super) fn request(body: Incoming, asking: Arc<Asking>) -> Self {
-        let mut watched = Watched { body, watching: Some(Watching::Request(asking)) };
-        watched.look(None);
+        let ended = body.is_end_stream();
+        let mut watched = Watched { body, watching: Watching::Request(asking) };
+        watched.look(None, ended);
         Self::Watched(watched)
     }
 
     pub(super) const fn answer(body: Incoming, answering: Box<Answering>) -> Self {
-        Self::Watched(Watched { body, watching: Some(Watching::Answer(answering)) })
+        Self::Watched(Watched { body, watching: Watching::Answer(answering) })
     }
 }
 
 impl Watched {
     /// Shows a piece, and whether it is the last.
-    fn look(&mut self, frame: Option<&Frame<Bytes>>) {
-        let ended = self.body.is_end_stream();
-        self.guarded(|watching| match watching {
+    fn look(&mut self, frame: Option<&Frame<Bytes>>, ended: bool) {
+        match &mut self.watching {
             Watching::Request(asking) => asking.saw(frame, ended),
             Watching::Answer(answering) => answering.saw(frame, ended),
-        });
-    }
-
-    fn guarded(&mut self, look: impl FnOnce(&mut Watching)) {
-        let Some(watching) = &mut self.watching else { return };
-        if catch_unwind(AssertUnwindSafe(|| look(watching))).is_err() {
-            // Not dropped: what panicked once may do so again.
-            std::mem::forget(self.watching.take());
         }
     }
 }
@@ -71,11 +60,8 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         // A body whose end is known from its length is not asked for it.
-        self.look(None);
-        if let Some(watching) = self.watching.take() {
-            // What is done at the end of an answer is looking, too.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(watching))));
-        }
+        let ended = self.body.is_end_stream();
+        self.look(None, ended);
     }
 }
 
@@ -90,12 +76,12 @@ impl Body for Passing {
             Self::Watched(watched) => {
                 let polled = ready!(Pin::new(&mut watched.body).poll_frame(context));
                 match &polled {
-                    Some(Ok(frame)) => watched.look(Some(frame)),
+                    Some(Ok(frame)) => {
+                        let ended = watched.body.is_end_stream();
+                        watched.look(Some(frame), ended);
+                    }
                     Some(Err(_)) => {}
-                    None => watched.guarded(|watching| match watching {
-                        Watching::Request(asking) => asking.saw(None, true),
-                        Watching::Answer(answering) => answering.saw(None, true),
-                    }),
+                    None => watched.look(None, true),
                 }
                 Poll::Ready(polled)
             }

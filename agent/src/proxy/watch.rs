@@ -3,8 +3,6 @@
 //! Every inference is counted, with how it ended and how long it took. Those that the sampling rate takes are copied besides, as long as
 //! there is a place; the others of a rate are counted as skipped. Sampled before anything is copied, so what is left out costs nothing.
 
-use std::io;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,17 +13,15 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::http::{request, response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::figures::{CameraFigures, Figures, Outcome};
 use super::kept::Kept;
-use super::observer::{self, Finished, Read};
-use super::reading::Spoken;
-use super::truths::Remembered;
-use super::{PLACES, Unread};
-use crate::config::{Api, InferenceConfig};
+use super::note::{Announced, Inferences, Look, Note, Outcome, Passed, Place, Spoken, Watched};
+use super::teller::{Bodies, Teller};
+use super::upstream::Unanswered;
 use crate::sampler::Sampler;
-use crate::source::live::Feed;
-use crate::window::FrameRate;
+use crate::source::Moment;
 
+/// Exchanges of a proxy that are copied or on their way to the agent at a time; further ones pass unseen.
+const PLACES: usize = 4;
 /// Where binary tensors begin.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// How a call ended.
@@ -34,49 +30,20 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_CALL: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// A camera whose model is watched.
-#[derive(Clone, Debug)]
-pub(super) struct Camera(Arc<Inner>);
-
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) config: InferenceConfig,
-    pub(super) feed: Feed,
-    pub(super) figures: CameraFigures,
-    pub(super) remembered: Mutex<Remembered>,
+struct Camera {
+    watched: Watched,
     sampler: Mutex<Sampler>,
 }
 
-impl std::ops::Deref for Camera {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
-}
-
-/// Each change made under these locks is whole before they are let go, so what a panicking thread left is sound.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Each change made under these locks is whole before they are let go.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Camera {
-    pub(super) fn new(config: InferenceConfig, feed: Feed, rate: Option<FrameRate>, figures: &Figures) -> Self {
-        Self(Arc::new(Inner {
-            figures: figures.of(feed.status().camera().as_str()),
-            remembered: Mutex::new(Remembered::new(config.remember)),
-            sampler: Mutex::new(Sampler::new(rate, None)),
-            config,
-            feed,
-        }))
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.feed.status().camera().as_str()
-    }
-
-    fn now(&self) -> (UnixMillis, Duration) {
-        let now = (self.feed.outside().now)();
-        (now.wall, now.elapsed)
+    fn new(watched: Watched) -> Self {
+        Self { sampler: Mutex::new(Sampler::new(watched.rate(), None)), watched }
     }
 
     /// How a request is spoken, if it is an inference by this camera's configuration.
@@ -85,14 +52,12 @@ impl Camera {
             return None;
         }
         let path = head.uri.path();
-        match &self.config.api {
-            Api::Json { path: wanted, .. } => {
-                (path == wanted).then(|| Spoken::Plain { boundary: boundary(&head.headers) })
-            }
-            Api::Open { .. } if path == GRPC_CALL => Some(Spoken::Grpc),
-            Api::Open { .. } => {
+        match &self.watched.inferences {
+            Inferences::Path(wanted) => (path == wanted).then(|| Spoken::Plain { boundary: boundary(&head.headers) }),
+            Inferences::Open(_) if path == GRPC_CALL => Some(Spoken::Grpc),
+            Inferences::Open(models) => {
                 let (model, version) = infer_path(path)?;
-                let watched = self.config.models.is_empty() || self.config.models.iter().any(|name| name == model);
+                let watched = models.is_empty() || models.iter().any(|name| name == model);
                 watched.then(|| Spoken::Http {
                     model: model.to_owned(),
                     version: version.to_owned(),
@@ -135,21 +100,24 @@ fn compressed(headers: &HeaderMap) -> bool {
 /// What watches one proxy's traffic.
 #[derive(Debug)]
 pub(super) struct Watch {
-    pub(super) cameras: Vec<Camera>,
+    id: u64,
+    cameras: Vec<Camera>,
     header: Option<HeaderName>,
     places: Arc<Semaphore>,
-    queue: SyncSender<Finished>,
+    teller: Teller,
+    now: fn() -> Moment,
 }
 
 impl Watch {
-    /// Begins, with a thread for what has passed.
-    pub(super) fn start(cameras: Vec<Camera>, header: Option<&str>, read: Read) -> io::Result<Self> {
-        Ok(Self {
-            queue: observer::start(cameras.clone(), read)?,
-            header: header.and_then(|name| HeaderName::try_from(name).ok()),
+    pub(super) fn new(place: Place, teller: Teller, now: fn() -> Moment) -> Self {
+        Self {
+            id: place.id,
+            header: place.camera_header.and_then(|name| HeaderName::try_from(name).ok()),
+            cameras: place.cameras.into_iter().map(Camera::new).collect(),
             places: Arc::new(Semaphore::new(PLACES)),
-            cameras,
-        })
+            teller,
+            now,
+        }
     }
 
     /// Looks at a request's header; what is to be noted of the exchange, if it is an inference.
@@ -158,33 +126,33 @@ impl Watch {
             None => (0, self.cameras.first()?),
             Some(header) => {
                 let name = head.headers.get(header)?.as_bytes();
-                self.cameras.iter().enumerate().find(|(_, camera)| camera.name().as_bytes() == name)?
+                self.cameras.iter().enumerate().find(|(_, camera)| camera.watched.name.as_bytes() == name)?
             }
         };
         let spoken = camera.spoken(head)?;
-        let (taken, _) = camera.now();
-        let copy = if lock(&camera.sampler).take(taken) {
+        let taken = (self.now)().wall;
+        // While nobody listens nothing is copied.
+        let (copy, otherwise) = if self.teller.is_heard() && lock(&camera.sampler).take(taken) {
             let place = Arc::clone(&self.places).try_acquire_owned().ok();
-            if place.is_none() {
-                camera.figures.unobserved(Unread::Busy);
-                camera.feed.skip();
-            }
-            place.map(|place| {
-                let compressed = compressed(&head.headers);
-                Mutex::new(Some(Copy { place, spoken, taken, compressed }))
-            })
+            let copy = place
+                .map(|place| Mutex::new(Some(Copy { place, spoken, taken, compressed: compressed(&head.headers) })));
+            (copy, Look::Busy)
         } else {
-            camera.feed.skip();
-            None
+            (None, Look::Skipped)
         };
-        let mut kept = Kept::new(if copy.is_some() { camera.config.max_body } else { 0 });
+        let limit = if copy.is_some() { camera.watched.max_body } else { 0 };
+        let mut kept = Kept::new(limit);
         kept.announce(body.size_hint().exact());
-        Some(Arc::new(Asking { watch: Arc::clone(self), index, kept: Mutex::new(kept), copy }))
+        Some(Arc::new(Asking { watch: Arc::clone(self), index, limit, kept: Mutex::new(kept), copy, otherwise }))
     }
 
-    /// The first camera, whose figures stand for the proxy where no camera is known.
-    pub(super) fn first(&self) -> Option<&Camera> {
-        self.cameras.first()
+    /// The model server does not answer; `asking` is the inference that found that out, if it was one.
+    pub(super) fn unanswered(&self, asking: Option<&Asking>, why: &Unanswered) {
+        if let Some(asking) = asking {
+            let passed = asking.passed(Outcome::Unreachable, None, asking.otherwise.clone());
+            self.teller.tell(Note::Passed(passed), None);
+        }
+        self.teller.tell(Note::Unanswered { place: self.id, why: why.to_string() }, None);
     }
 }
 
@@ -202,15 +170,14 @@ struct Copy {
 pub(super) struct Asking {
     watch: Arc<Watch>,
     index: usize,
+    limit: usize,
     kept: Mutex<Kept>,
     copy: Option<Mutex<Option<Copy>>>,
+    /// What is told where there is no copy.
+    otherwise: Look,
 }
 
 impl Asking {
-    fn camera(&self) -> Option<&Camera> {
-        self.watch.cameras.get(self.index)
-    }
-
     /// A piece of the request, if any, and whether it was the last.
     pub(super) fn saw(&self, frame: Option<&Frame<Bytes>>, ended: bool) {
         let mut kept = lock(&self.kept);
@@ -219,22 +186,18 @@ impl Asking {
         {
             kept.push(piece);
         }
-        if ended && let Some(camera) = self.camera() {
-            kept.end(camera.now().1);
+        if ended {
+            kept.end((self.watch.now)().elapsed);
         }
     }
 
-    /// There is no answer.
-    pub(super) fn failed(&self) {
-        if let Some(camera) = self.camera() {
-            camera.figures.ended(Outcome::Unreachable);
-        }
+    fn passed(&self, outcome: Outcome, latency: Option<Duration>, look: Look) -> Passed {
+        Passed { place: self.watch.id, camera: self.index, outcome, latency, look }
     }
 
     /// The answer begins.
-    pub(super) fn answered(self: Arc<Self>, head: &response::Parts, body: &impl Body) -> Option<Box<Answering>> {
-        let camera = self.camera()?.clone();
-        let (_, now) = camera.now();
+    pub(super) fn answered(self: Arc<Self>, head: &response::Parts, body: &impl Body) -> Box<Answering> {
+        let now = (self.watch.now)().elapsed;
         // An answer that came before the request's end was not waited for.
         let latency = lock(&self.kept).ended().map(|ended| now.saturating_sub(ended));
         let grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
@@ -242,17 +205,16 @@ impl Asking {
         if let Some(told) = grpc.then(|| grpc_outcome(&head.headers)).flatten() {
             outcome = Some(told);
         }
-        let mut kept = Kept::new(if self.copy.is_some() { camera.config.max_body } else { 0 });
+        let mut kept = Kept::new(self.limit);
         kept.announce(body.size_hint().exact());
-        Some(Box::new(Answering {
-            camera,
+        Box::new(Answering {
             latency,
             outcome,
             answer_json: json_length(&head.headers),
             compressed: compressed(&head.headers),
             kept,
             asking: self,
-        }))
+        })
     }
 }
 
@@ -265,7 +227,6 @@ fn grpc_outcome(headers: &HeaderMap) -> Option<Outcome> {
 /// An answer on its way; its end is when this is dropped.
 #[derive(Debug)]
 pub(super) struct Answering {
-    camera: Camera,
     asking: Arc<Asking>,
     latency: Option<Duration>,
     /// Of gRPC known at the end only.
@@ -287,43 +248,40 @@ impl Answering {
             self.outcome = grpc_outcome(trailers).or(self.outcome);
         }
         if ended && self.kept.ended().is_none() {
-            self.kept.end(self.camera.now().1);
+            self.kept.end((self.asking.watch.now)().elapsed);
         }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let figures = &self.camera.figures;
         let ended = self.kept.ended().is_some();
         let outcome = self.outcome.filter(|_| ended).unwrap_or(Outcome::Broken);
-        figures.ended(outcome);
-        if let Some(latency) = self.latency.filter(|_| outcome == Outcome::Ok) {
-            figures.took(latency);
-        }
-        let Some(Copy { place, mut spoken, taken, compressed }) =
-            self.asking.copy.as_ref().and_then(|copy| lock(copy).take())
-        else {
-            return;
+        let copy = self.asking.copy.as_ref().and_then(|copy| lock(copy).take());
+        let (look, bodies) = match copy {
+            None => (self.asking.otherwise.clone(), None),
+            Some(Copy { place, mut spoken, taken, compressed }) => {
+                if let Spoken::Http { answer_json, .. } = &mut spoken {
+                    *answer_json = self.answer_json;
+                }
+                let request = std::mem::replace(&mut *lock(&self.asking.kept), Kept::new(0));
+                let mut answer = std::mem::replace(&mut self.kept, Kept::new(0));
+                if outcome != Outcome::Ok {
+                    // There is nothing to learn from it.
+                    answer = Kept::new(0);
+                }
+                let exchange = Announced {
+                    spoken,
+                    taken,
+                    compressed: compressed || self.compressed,
+                    request: request.length(),
+                    answer: answer.length(),
+                };
+                (Look::Copied(exchange), Some(Bodies { request, answer, place }))
+            }
         };
-        if let Spoken::Http { answer_json, .. } = &mut spoken {
-            *answer_json = self.answer_json;
-        }
-        let finished = Finished {
-            camera: self.asking.index,
-            spoken,
-            taken,
-            compressed: compressed || self.compressed,
-            latency: self.latency,
-            request: std::mem::replace(&mut *lock(&self.asking.kept), Kept::new(0)),
-            answer: std::mem::replace(&mut self.kept, Kept::new(0)),
-            outcome,
-            place,
-        };
-        // There is room for as many as there are places; a thread that is gone reads nothing.
-        if self.asking.watch.queue.try_send(finished).is_err() {
-            figures.unobserved(Unread::Busy);
-        }
+        let passed = self.asking.passed(outcome, self.latency, look);
+        self.asking.watch.teller.tell(Note::Passed(passed), bodies);
     }
 }
 

@@ -1,0 +1,260 @@
+//! Passes inferences on: a transparent reverse proxy in front of model servers.
+//!
+//! It is in the path of every inference, so nothing else of the agent can hold it up or take it down: where inferences are watched it is
+//! a process of its own, which starts the agent as its child and outlives it ([`crate::host::keeper`]). The agent orders what is to be
+//! served and is told what passed ([`note`]); what is to be learned from that, it finds out on its own side ([`crate::source`]).
+//!
+//! Bytes go on as they come ([`serve`], [`upstream`]): one connection to the model server for each of a client's, of the same version of
+//! HTTP, closed when the other is closed. What is to be looked at is copied beside, within bounds ([`watch`], [`tee`], [`kept`]), and
+//! goes to the agent once the answer has gone on ([`teller`]).
+//!
+//! Must hold: the bytes that go on are the bytes that came; of each proxy few exchanges are copied at any time, and of each at most
+//! `max_body` bytes of the request and of the answer; an agent that is slow, stuck or gone costs nothing but its notes.
+//!
+//! Deliberately absent: reading what passes, beyond the few fields of a header that say whether it is an inference; TLS on either side
+//! (the proxy stands beside the server), `Upgrade` (HTTP/2 is spoken by those who know that it is), compressed bodies (they pass
+//! unseen), retries of what has reached the server.
+
+mod kept;
+pub(crate) mod note;
+mod serve;
+mod tee;
+mod teller;
+mod upstream;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::Builder;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch as signal};
+use tokio::time::{interval, timeout};
+
+use crate::host::service::Sign;
+use crate::source::Moment;
+use note::{Note, Order, Place, checked, parse};
+use serve::Served;
+use teller::{Notes, Teller, notes};
+use watch::Watch;
+
+/// Time for answers that are on their way when a proxy ends.
+pub(crate) const DRAIN: Duration = Duration::from_secs(3);
+/// How often it says that it makes progress.
+const TICK: Duration = Duration::from_secs(1);
+/// Orders that wait at most.
+const ORDERS: usize = 64;
+
+/// What the proxies' thread is told.
+#[derive(Debug)]
+enum Told {
+    Order(Order),
+    /// All of them end.
+    End(oneshot::Sender<()>),
+}
+
+/// Proxies on a thread of their own, which do as they are ordered.
+#[derive(Debug)]
+pub(crate) struct Proxies {
+    orders: mpsc::Sender<Told>,
+    notes: Notes,
+    progress: Arc<AtomicU64>,
+}
+
+impl Proxies {
+    /// Begins, with nothing to serve.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(crate) fn start(now: fn() -> Moment) -> io::Result<Self> {
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let (teller, notes) = notes();
+        let progress = Arc::<AtomicU64>::default();
+        let desk = Desk { proxies: BTreeMap::new(), teller, now, progress: Arc::clone(&progress) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Builder::new().name("inference".into()).spawn(move || runtime.block_on(desk.run(orders)))?;
+        Ok(Self { orders: sender, notes, progress })
+    }
+
+    /// For those who look after it meanwhile.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle { orders: self.orders.clone(), progress: Arc::clone(&self.progress) }
+    }
+
+    /// Takes orders from an agent and tells it what passes until it is gone; it stays as ordered then. `sign` hears what is for the
+    /// service manager.
+    pub(crate) async fn attend(&mut self, agent: UnixStream, mut sign: impl FnMut(Sign)) -> io::Error {
+        let (mut from, mut to) = agent.into_split();
+        let orders = self.orders.clone();
+        let take = async {
+            loop {
+                match order(&mut from).await {
+                    Ok(order) => {
+                        if let Order::Sign(which) = order {
+                            sign(which);
+                        } else if orders.send(Told::Order(order)).await.is_err() {
+                            break io::ErrorKind::BrokenPipe.into();
+                        }
+                    }
+                    Err(error) => break error,
+                }
+            }
+        };
+        tokio::select! {
+            error = take => error,
+            error = self.notes.write(&mut to) => error,
+        }
+    }
+}
+
+/// Looks after proxies.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    orders: mpsc::Sender<Told>,
+    progress: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// Grows while the proxies' thread is alive.
+    pub(crate) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    /// Ends all proxies, and lets what is on its way arrive, for a while.
+    pub(crate) async fn end(&self) {
+        let (sender, ended) = oneshot::channel();
+        if self.orders.send(Told::End(sender)).await.is_ok()
+            && timeout(DRAIN + Duration::from_secs(1), ended).await.is_err()
+        {
+            tracing::warn!("the inference proxies took too long to stop");
+        }
+    }
+}
+
+async fn order(from: &mut OwnedReadHalf) -> io::Result<Order> {
+    let length = checked(from.read_u32_le().await?)?;
+    let mut message = vec![0; length];
+    from.read_exact(&mut message).await?;
+    Ok(parse(&message)?)
+}
+
+/// A proxy that runs.
+#[derive(Debug)]
+struct Proxy {
+    upstream: String,
+    forwarded: bool,
+    watch: signal::Sender<Arc<Watch>>,
+    stop: signal::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Proxy {
+    async fn end(self) {
+        self.stop.send_replace(true);
+        // An error is that it has ended.
+        if timeout(DRAIN + Duration::from_millis(500), self.ended).await.is_err() {
+            tracing::warn!("an inference proxy took too long to stop");
+        }
+    }
+}
+
+/// Where orders are carried out.
+#[derive(Debug)]
+struct Desk {
+    proxies: BTreeMap<SocketAddr, Proxy>,
+    teller: Teller,
+    now: fn() -> Moment,
+    progress: Arc<AtomicU64>,
+}
+
+impl Desk {
+    async fn run(mut self, mut orders: mpsc::Receiver<Told>) {
+        let mut tick = interval(TICK);
+        loop {
+            let told = tokio::select! {
+                told = orders.recv() => told,
+                _ = tick.tick() => {
+                    self.progress.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            match told {
+                Some(Told::Order(Order::Serve(place))) => {
+                    let (id, listen) = (place.id, place.listen);
+                    let served = self.serve(place).await.map_err(|error| error.to_string());
+                    tracing::debug!(%listen, ?served, "an inference proxy was ordered");
+                    self.teller.answer(Note::Served(id, served)).await;
+                }
+                Some(Told::Order(Order::Leave(listen))) => {
+                    if let Some(proxy) = self.proxies.remove(&listen) {
+                        proxy.end().await;
+                    }
+                    self.teller.answer(Note::Left(listen)).await;
+                }
+                Some(Told::Order(Order::Only(places))) => self.only(&places).await,
+                // Heard where orders are read.
+                Some(Told::Order(Order::Sign(_))) => {}
+                Some(Told::End(done)) => {
+                    self.end_all().await;
+                    // Whoever waited no longer does.
+                    drop(done);
+                    return;
+                }
+                None => return self.end_all().await,
+            }
+        }
+    }
+
+    /// Begins a proxy, or changes the one that is there; where it only watches otherwise, connections go on.
+    async fn serve(&mut self, place: Place) -> io::Result<()> {
+        let (listen, upstream, forwarded) = (place.listen, place.upstream.clone(), place.forwarded);
+        let watch = Arc::new(Watch::new(place, self.teller.clone(), self.now));
+        if let Some(proxy) = self.proxies.get_mut(&listen)
+            && (&proxy.upstream, proxy.forwarded) == (&upstream, forwarded)
+            && !proxy.stop.is_closed()
+        {
+            proxy.watch.send_replace(watch);
+            return Ok(());
+        }
+        if let Some(other) = self.proxies.remove(&listen) {
+            other.end().await;
+        }
+        let listener = TcpListener::bind(listen).await?;
+        let (watch, watched) = signal::channel(watch);
+        let (stop, stopping) = signal::channel(false);
+        let (finished, ended) = oneshot::channel();
+        let served = Served { watch: watched, upstream: upstream.as_str().into(), forwarded };
+        tokio::spawn(async move {
+            serve::serve(listener, served, stopping).await;
+            drop(finished);
+        });
+        self.proxies.insert(listen, Proxy { upstream, forwarded, watch, stop, ended });
+        Ok(())
+    }
+
+    /// Ends all others.
+    async fn only(&mut self, places: &[SocketAddr]) {
+        let gone: Vec<_> = self.proxies.keys().filter(|listen| !places.contains(listen)).copied().collect();
+        for listen in gone {
+            if let Some(proxy) = self.proxies.remove(&listen) {
+                tracing::info!(%listen, "the inference proxy is not wanted any more");
+                proxy.end().await;
+            }
+        }
+    }
+
+    async fn end_all(&mut self) {
+        for proxy in self.proxies.values() {
+            proxy.stop.send_replace(true);
+        }
+        while let Some((_, proxy)) = self.proxies.pop_first() {
+            proxy.end().await;
+        }
+    }
+}
