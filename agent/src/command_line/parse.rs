@@ -1,8 +1,8 @@
 //! From the words of a command line to the values of the table's arguments.
 //!
-//! Must hold: a command's arguments are given at most once (but for the last positional one, and [`super::table::COMMON`] before the command
-//! and again after it, where the latter counts); flags win over the environment, which wins over defaults; an empty variable is a
-//! value. No fault ever shows the value of a secret.
+//! Must hold: an option is given at most once, but for one that every command takes: that may stand before the command and again
+//! behind it, where it counts. Flags win over the environment, which wins over defaults; an empty variable is a value. No fault ever
+//! shows the value of a secret.
 
 use std::ffi::{OsStr, OsString};
 
@@ -23,14 +23,14 @@ pub(super) struct Given<'a> {
 
 /// One argument's value.
 pub(super) struct Value {
-    pub(super) argument: &'static Argument,
+    argument: &'static Argument,
     pub(super) text: OsString,
     /// Where it is from, if not from the command line.
     variable: Option<&'static str>,
 }
 
 impl Value {
-    /// Why it is none.
+    /// Says that it is not good, and why.
     pub(super) fn fault(&self, why: &str) -> String {
         let label = self.argument.label();
         let from = self.variable.map(|name| format!(" (from {name})")).unwrap_or_default();
@@ -125,6 +125,7 @@ impl Given<'_> {
         }
     }
 
+    /// Nothing that is needed is missing, and every value is of its kind.
     fn complete(&self) -> Result<(), String> {
         let mut missing = String::new();
         for argument in self.command.arguments() {
@@ -205,21 +206,19 @@ fn no_command(word: &OsStr) -> String {
 }
 
 fn no_option(at: &Command, written: &str) -> String {
-    let name = written.trim_start_matches('-');
-    let tip = if written.starts_with("--") {
+    let tip = written.strip_prefix("--").and_then(|name| {
         let near = similar(name, at.shown_options().map(|argument| argument.name));
-        let elsewhere = || COMMANDS.iter().find(|command| command.shown_options().any(|option| option.name == name));
-        match near {
-            Some(name) => format!("; did you mean '--{name}'?"),
-            None if at.name == PROGRAM.name => elsewhere()
-                .map(|command| format!("; it belongs behind a subcommand, as in '{} {written}'", command.name))
-                .unwrap_or_default(),
-            None => String::new(),
+        let takes = |command: &&Command| command.shown_options().any(|option| option.name == name);
+        let elsewhere = COMMANDS.iter().find(takes).filter(|_| at.name == PROGRAM.name);
+        match (near, elsewhere) {
+            (Some(name), _) => Some(format!("; did you mean '--{name}'?")),
+            (None, Some(command)) => {
+                Some(format!("; it belongs behind a subcommand, as in '{} --{name}'", command.name))
+            }
+            (None, None) => None,
         }
-    } else {
-        String::new()
-    };
-    format!("unexpected argument '{written}' found{tip}")
+    });
+    format!("unexpected argument '{written}' found{}", tip.unwrap_or_default())
 }
 
 /// The name that was probably meant: one that begins so, or else the one with the fewest letters changed.

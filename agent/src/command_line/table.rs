@@ -52,10 +52,11 @@ pub(super) enum Place {
 pub(super) enum Kind {
     /// There is none: the option is there, or it is not.
     Flag,
-    /// Whatever the argument's own check lets pass; empty as well.
+    /// Whatever the argument's own check lets pass, empty ones among it.
     Text,
+    /// Not empty.
     File,
-    /// Empty as well: that says nothing, as for every override.
+    /// May be empty, as every override may: then the configuration counts.
     Folder,
     /// One of these words, each with what it means.
     Words(&'static [(&'static str, &'static str)]),

@@ -89,12 +89,8 @@ fn every_command_takes_every_word_and_option_of_the_table() {
             let Kind::Words(words) = argument.kind else { continue };
             for (word, _) in words {
                 match argument.place {
-                    Place::Option => cli(&[&least[..], &["--log-format=text", &format!("--{}={word}", argument.name)]]
-                        .concat()
-                        .into_iter()
-                        .filter(|said| argument.name != "log-format" || *said != "--log-format=text")
-                        .collect::<Vec<_>>()),
-                    _ => cli(&[command.name, word]),
+                    Place::Option => cli(&[&least[..], &[&format!("--{}={word}", argument.name)]].concat()),
+                    Place::Positional | Place::Positionals => cli(&[command.name, word]),
                 };
             }
         }
@@ -310,10 +306,7 @@ fn help_is_asked_for_in_three_ways_and_given_to_who_says_nothing() {
             && text.contains("\nUsage: driftglass-agent replay [OPTIONS] --frames")
     );
     assert_eq!(printed(&["help", "replay"]), text);
-    assert_eq!(
-        printed(&["replay", "--fps", "-h"].map(|word| if word == "--fps" { "--fps=0" } else { word })),
-        printed(&["replay", "-h"])
-    );
+    assert_eq!(printed(&["replay", "--fps=0", "-h"]), printed(&["replay", "-h"]), "before anything is checked");
     assert_eq!(printed(&["--help"]), printed(&["help"]));
     assert_eq!(printed(&["--log-format", "json", "-h", "--nonsense"]), printed(&["-h"]));
     assert!(printed(&["help", "help"]).contains("driftglass-agent help [OPTIONS] [COMMAND]"));
