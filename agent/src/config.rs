@@ -47,7 +47,7 @@ const SHORTEST_TRIAL: Duration = Duration::from_secs(5);
 const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     #[default]

@@ -6,156 +6,18 @@
     reason = "before the configuration is read there is no log; faults go to the person who started us"
 )]
 
+mod command_line;
+
 use std::io::{self, Write, stdout};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use driftglass_agent::config::{Config, DEFAULT_FILE, LogFormat, Overrides, frame_rate};
+use driftglass_agent::config::Config;
 #[cfg(feature = "inference")]
-use driftglass_agent::host::keeper;
+use driftglass_agent::host::keeper::{KeepError, is_needed, keep};
 use driftglass_agent::host::replay::Replay;
 use driftglass_agent::host::{enrol, features, inspect, log, predictions, replay, run};
-use driftglass_agent::window::FrameRate;
-use driftglass_protocol::id::Name;
-use driftglass_protocol::identity::Token;
-use driftglass_protocol::unit::UnixMillis;
 
-/// Turns camera frames into feature sketches and delivers them.
-#[derive(Debug, Parser)]
-#[command(name = "driftglass-agent", version)]
-struct Cli {
-    /// How log lines look [default: text]
-    #[arg(long, global = true, env = "DRIFTGLASS_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the service
-    Run {
-        #[command(flatten)]
-        settings: Settings,
-        /// Started by the process of the inference proxies
-        #[arg(long, hide = true)]
-        kept: bool,
-    },
-    /// Validate the configuration; touches nothing
-    Check(Settings),
-    /// Obtain an identity for this device with a one-time token
-    ///
-    /// The key is made here and stays here. Who the aggregator is, the token says. An agent that runs already takes up the new identity by
-    /// itself when its old one is refused.
-    Enroll(EnrolArguments),
-    /// Print the feature values of pictures, exactly those the service sketches
-    Features {
-        /// The pictures (JPEG or PNG)
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// How values are shown
-        #[arg(long, value_enum, default_value_t)]
-        format: features::Format,
-    },
-    /// Send recorded frames as if they were taken then, and wait until all is acknowledged
-    Replay(ReplayArguments),
-    /// Print what is or was sent: every record of a segment file, or of the whole spool
-    Inspect {
-        /// A segment file, or the word `spool` for the one in the state folder
-        what: PathBuf,
-        /// How records are shown
-        #[arg(long, value_enum, default_value_t)]
-        format: inspect::Format,
-        #[command(flatten)]
-        settings: Settings,
-    },
-    /// Print a completion script
-    Completion {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Clone, Debug, Args)]
-struct Settings {
-    /// The configuration file
-    #[arg(long, env = "DRIFTGLASS_CONFIG", default_value = DEFAULT_FILE)]
-    config: PathBuf,
-    /// Overrides `site`
-    #[arg(long, env = "DRIFTGLASS_SITE")]
-    site: Option<String>,
-    /// Overrides `device`
-    #[arg(long, env = "DRIFTGLASS_DEVICE")]
-    device: Option<String>,
-    /// Overrides `state_dir`
-    #[arg(long, env = "DRIFTGLASS_STATE_DIR")]
-    state_dir: Option<String>,
-    /// Overrides `aggregator.address`
-    #[arg(long, env = "DRIFTGLASS_AGGREGATOR")]
-    aggregator: Option<String>,
-    /// Overrides `telemetry.listen`
-    #[arg(long, env = "DRIFTGLASS_TELEMETRY")]
-    telemetry: Option<String>,
-    /// Overrides `log.level`
-    #[arg(long, env = "DRIFTGLASS_LOG_LEVEL")]
-    log_level: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct EnrolArguments {
-    /// The token that `driftglass token create` printed for this device; in DRIFTGLASS_TOKEN other users of this machine do not see it
-    #[arg(long, env = "DRIFTGLASS_TOKEN", hide_env_values = true)]
-    token: String,
-    #[command(flatten)]
-    settings: Settings,
-}
-
-#[derive(Debug, Args)]
-struct ReplayArguments {
-    /// Folder of the frames, in order of file name
-    #[arg(long)]
-    frames: PathBuf,
-    /// The camera they count for
-    #[arg(long)]
-    camera: Name,
-    /// Time of the first frame (RFC 3339)
-    #[arg(long, value_parser = rfc3339)]
-    start: UnixMillis,
-    /// Frames per second of event time
-    #[arg(long, value_parser = fps)]
-    fps: FrameRate,
-    /// How many times real time, or `max`
-    #[arg(long, default_value = "max", value_parser = speed)]
-    speed: Speed,
-    /// What a model said of the frames: CSV with the columns frame and confidence, and where known label, truth, second_confidence and
-    /// latency_ms
-    #[arg(long)]
-    predictions: Option<PathBuf>,
-    #[command(flatten)]
-    settings: Settings,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Speed(Option<f64>);
-
-fn rfc3339(text: &str) -> Result<UnixMillis, String> {
-    let time = humantime::parse_rfc3339(text).map_err(|error| error.to_string())?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
-    i64::try_from(since.as_millis()).map(UnixMillis).map_err(|error| error.to_string())
-}
-
-fn fps(text: &str) -> Result<FrameRate, String> {
-    text.parse().ok().and_then(frame_rate).ok_or_else(|| "a number from 0.001 to 1000 is needed".into())
-}
-
-fn speed(text: &str) -> Result<Speed, String> {
-    if text == "max" {
-        return Ok(Speed(None));
-    }
-    let factor = text.parse().ok().filter(|factor: &f64| (0.001..=1_000_000.0).contains(factor));
-    factor.map(|factor| Speed(Some(factor))).ok_or_else(|| "\"max\" or a factor from 0.001 to 1000000 is needed".into())
-}
+use command_line::{Cli, Command, Settings, Stop};
 
 /// How a command failed.
 enum Failure {
@@ -177,21 +39,17 @@ impl Settings {
     fn resolve(&self) -> Result<Config, String> {
         let text =
             std::fs::read_to_string(&self.config).map_err(|error| format!("{}: {error}", self.config.display()))?;
-        let overrides = Overrides {
-            site: self.site.clone(),
-            device: self.device.clone(),
-            state_dir: self.state_dir.clone(),
-            aggregator: self.aggregator.clone(),
-            telemetry: self.telemetry.clone(),
-            log_level: self.log_level.clone(),
-        };
-        Config::resolve(&self.config, &text, &overrides).map_err(|faults| faults.to_string())
+        Config::resolve(&self.config, &text, &self.overrides).map_err(|faults| faults.to_string())
     }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match execute(&cli) {
+    let done = match command_line::read(std::env::args_os().skip(1).collect(), &|name| std::env::var_os(name)) {
+        Ok(cli) => execute(&cli),
+        Err(Stop::Print(text)) => print(|out| out.write_all(text.as_bytes())),
+        Err(Stop::Usage(text)) => Err(Failure::Usage(text)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
             eprintln!("{text}");
@@ -217,10 +75,10 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
         Command::Run { settings, kept } => {
             let (config, level) = configured(settings)?;
             #[cfg(feature = "inference")]
-            if !kept && keeper::is_needed(&config) {
-                return keeper::keep(std::env::args_os().skip(1).collect()).map_err(|error| match error {
-                    keeper::KeepError::Ended(code) => Failure::Told(code),
-                    error @ keeper::KeepError::System(_) => job(error),
+            if !kept && is_needed(&config) {
+                return keep(std::env::args_os().skip(1).collect()).map_err(|error| match error {
+                    KeepError::Ended(code) => Failure::Told(code),
+                    error @ KeepError::System(_) => job(error),
                 });
             }
             if config.cameras().is_empty() {
@@ -240,11 +98,9 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             );
             print(|out| out.write_all(text.as_bytes()))
         }
-        Command::Enroll(EnrolArguments { token, settings }) => {
+        Command::Enroll { token, settings } => {
             let (config, _) = configured(settings)?;
-            // Not by the parser of the command line, which would print what it does not understand.
-            let token: Token = token.parse().map_err(|error| Failure::Usage(format!("--token: {error}")))?;
-            let enrolled = enrol::enrol(&config, &token).map_err(job)?;
+            let enrolled = enrol::enrol(&config, token).map_err(job)?;
             print(|out| writeln!(out, "{enrolled}"))
         }
         Command::Features { files, format } => {
@@ -273,7 +129,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
                 camera: arguments.camera.clone(),
                 start: arguments.start,
                 rate: arguments.fps,
-                speed: arguments.speed.0,
+                speed: arguments.speed,
                 predictions,
             };
             replay::replay(&config, request).map_err(job)
@@ -298,11 +154,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
                 Err(Failure::Job("not all of it is whole records".into()))
             }
         }
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "driftglass-agent", &mut script);
-            print(|out| out.write_all(&script))
-        }
+        Command::Completion(shell) => print(|out| out.write_all(shell.script().as_bytes())),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::decode::Decoder;
 use crate::source::MAX_FILE_BYTES;
 
 /// How values are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     #[default]

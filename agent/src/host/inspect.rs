@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::spool::{Item, scan};
 
 /// How records are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     #[default]

@@ -16,7 +16,8 @@ use crate::support::process::lasting_port;
 use crate::support::service::Agent;
 use crate::support::{PATIENCE, pause, until};
 
-const ANSWER: &str = r#"{"model_name":"m","outputs":[{"name":"p","shape":[1,2],"datatype":"FP32","data":[0.25,0.75]}]}"#;
+const ANSWER: &str =
+    r#"{"model_name":"m","outputs":[{"name":"p","shape":[1,2],"datatype":"FP32","data":[0.25,0.75]}]}"#;
 const BODY: &str = r#"{"inputs":[]}"#;
 
 /// Reads a header and the body it announces; its first line. `None` at the end.
