@@ -5,6 +5,8 @@
 #![cfg_attr(not(feature = "host"), no_std)]
 
 #[cfg(feature = "host")]
+mod command_line;
+#[cfg(feature = "host")]
 pub mod config;
 pub mod detector;
 #[cfg(feature = "host")]
@@ -15,6 +17,8 @@ pub mod host;
 #[cfg(feature = "host")]
 pub mod pipeline;
 pub mod prediction;
+#[cfg(feature = "host")]
+pub mod program;
 #[cfg(feature = "inference")]
 mod proxy;
 #[cfg(feature = "host")]

@@ -40,3 +40,21 @@ fn bad_usage_is_explained_on_standard_error() {
         assert!(error.starts_with(beginning) && error.ends_with('\n') && !error.ends_with("\n\n"), "{error}");
     }
 }
+
+#[test]
+fn the_version_says_what_it_was_built_from_when_and_for_what() {
+    let text = agent(&["--version"]).1;
+    assert_eq!(agent(&["-V"]).1, text);
+    let rest =
+        text.strip_prefix(concat!("driftglass-agent ", env!("CARGO_PKG_VERSION"), " (")).expect("name and release");
+    let parts: Vec<&str> = rest.strip_suffix(")\n").expect("closed").split(", ").collect();
+    let [commit, built, target] = parts[..] else { panic!("{text}") };
+    let known = commit.trim_end_matches('+');
+    assert!(
+        commit == "unknown commit" || known.len() >= 12 && known.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{text}"
+    );
+    let day = built.strip_prefix("built ").expect("a day");
+    assert!(humantime::parse_rfc3339(&format!("{day}T00:00:00Z")).is_ok(), "{text}");
+    assert!(target.contains("linux"), "{text}");
+}

@@ -19,15 +19,18 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
-use driftglass_agent::config::{LogFormat, Overrides, frame_rate};
-use driftglass_agent::host::{features, inspect};
-use driftglass_agent::window::FrameRate;
+use crate::config::{LogFormat, Overrides, frame_rate};
+use crate::host::{features, inspect};
+use crate::window::FrameRate;
 use driftglass_protocol::id::Name;
 use driftglass_protocol::identity::Token;
 use driftglass_protocol::unit::UnixMillis;
 
 pub(crate) use completion::Shell;
 use parse::{Given, Value};
+
+/// The name of the program.
+pub(crate) const PROGRAM: &str = table::PROGRAM.name;
 
 /// What a variable says.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -91,6 +94,8 @@ pub(crate) struct Replay {
 pub(crate) enum Stop {
     /// This was asked for.
     Print(String),
+    /// What was asked for is which program this is.
+    Version,
     /// This is wrong.
     Usage(String),
 }
@@ -99,11 +104,6 @@ pub(crate) enum Stop {
 pub(crate) fn read(words: Vec<OsString>, environment: Environment<'_>) -> Result<Cli, Stop> {
     let given = parse::parse(words, environment)?;
     checked(&given).map_err(|fault| parse::refuse(given.command, &fault))
-}
-
-/// What `--version` prints: the release and what exactly it was built from, when, and for what.
-fn version() -> String {
-    format!("{} {} ({})\n", table::PROGRAM.name, env!("CARGO_PKG_VERSION"), env!("DRIFTGLASS_BUILD"))
 }
 
 /// Asks for every argument by its name in the table.

@@ -117,10 +117,10 @@ impl Given<'_> {
     }
 
     /// What is printed instead of anything being done.
-    fn answer(&self, long: bool) -> Option<String> {
+    fn answer(&self, long: bool) -> Option<Stop> {
         match self.said.last()?.0.name {
-            "help" => Some(help(self.command, long, self.environment)),
-            "version" => Some(super::version()),
+            "help" => Some(Stop::Print(help(self.command, long, self.environment))),
+            "version" => Some(Stop::Version),
             _ => None,
         }
     }
@@ -169,7 +169,7 @@ pub(super) fn parse(words: Vec<OsString>, environment: Environment<'_>) -> Resul
         given.take_option(&written, &mut parser).map_err(|fault| refuse(given.command, &fault))?;
         // What was asked for is answered, whatever else is wrong behind it.
         if let Some(answer) = given.answer(written.starts_with("--")) {
-            return Err(Stop::Print(answer));
+            return Err(answer);
         }
     }
     if given.command.name == PROGRAM.name {

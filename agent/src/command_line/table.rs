@@ -3,7 +3,7 @@
 //! Must hold: every command takes [`COMMON`]; an argument's name is unique within its command; what is required has no default.
 //! [`super::checked`] asks for arguments by the names they have here, and a test asks for all of them.
 
-use driftglass_agent::config::DEFAULT_FILE;
+use crate::config::DEFAULT_FILE;
 
 /// The program, or one of its commands.
 #[derive(Debug)]

@@ -286,6 +286,7 @@ fn a_token_is_never_printed() {
     ] {
         let text = match within(&environment, words) {
             Err(Stop::Usage(text) | Stop::Print(text)) => text,
+            Err(Stop::Version) => String::new(),
             Ok(_) => panic!("{words:?} is no good"),
         };
         assert!(!text.contains("a5a5"), "{text}");
@@ -314,19 +315,8 @@ fn help_is_asked_for_in_three_ways_and_given_to_who_says_nothing() {
 }
 
 #[test]
-fn the_version_says_what_it_was_built_from_when_and_for_what() {
-    let text = printed(&["--version"]);
-    assert_eq!(printed(&["-V"]), text);
-    let rest =
-        text.strip_prefix(concat!("driftglass-agent ", env!("CARGO_PKG_VERSION"), " (")).expect("name and release");
-    let parts: Vec<&str> = rest.strip_suffix(")\n").expect("closed").split(", ").collect();
-    let [commit, built, target] = parts[..] else { panic!("{text}") };
-    let known = commit.trim_end_matches('+');
-    assert!(
-        commit == "unknown commit" || known.len() >= 12 && known.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "{text}"
-    );
-    let day = built.strip_prefix("built ").expect("a day");
-    assert!(humantime::parse_rfc3339(&format!("{day}T00:00:00Z")).is_ok(), "{text}");
-    assert!(target.contains("linux"), "{text}");
+fn the_version_may_be_asked_for() {
+    for words in [["--version"], ["-V"]] {
+        assert!(matches!(within(&[], &words), Err(Stop::Version)));
+    }
 }
