@@ -3,6 +3,8 @@
 //!
 //! Works without git and outside of a repository, where the commit is unknown. A work tree counts as changed where something the
 //! program is made of differs from the commit.
+//!
+//! And leaves out of the released program what only unwinding would read, which the compiler puts there nevertheless.
 #![expect(clippy::disallowed_methods, reason = "a build script is told by its environment")]
 
 use std::path::Path;
@@ -26,10 +28,25 @@ fn main() {
     for part in PARTS {
         watch(part);
     }
+    println!("cargo::rerun-if-changed=aborting.ld");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown target".into());
     let commit = commit().unwrap_or_else(|| "unknown commit".into());
     println!("cargo::rustc-env=DRIFTGLASS_BUILD={commit}, built {}, {target}", date());
+    leave_out_unwinding();
+}
+
+/// A panic of the release aborts, and its stripped program could not name the functions of a backtrace.
+fn leave_out_unwinding() {
+    let is = |variable: &str, value: &str| std::env::var(variable).is_ok_and(|text| text == value);
+    // Linkers chosen by whoever builds need not know such scripts; the program is some 0.6 MB larger then.
+    let chosen = std::env::var_os("RUSTC_LINKER").is_some()
+        || std::env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("fuse-ld"));
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") && !chosen {
+        let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/aborting.ld");
+    }
 }
 
 /// The day, UTC.

@@ -1,7 +1,5 @@
 //! What differs between two configurations, and what of it a running agent can take up.
 
-use std::collections::BTreeMap;
-
 use driftglass_protocol::id::Name;
 
 use super::{CameraConfig, Config, SourceKind};
@@ -44,7 +42,7 @@ impl Config {
     /// What a running agent has to do to follow `new` where it followed this one.
     #[must_use]
     pub fn changes_to(&self, new: &Self) -> Changes {
-        let before: BTreeMap<&Name, &CameraConfig> = self.cameras.iter().map(|camera| (&camera.name, camera)).collect();
+        let before = |name: &Name| self.cameras.iter().find(|camera| camera.name == *name);
         let mut changes = Changes {
             log_level: self.log_level != new.log_level,
             detectors: self.detectors != new.detectors,
@@ -52,10 +50,10 @@ impl Config {
             ..Changes::default()
         };
         for camera in &new.cameras {
-            match before.get(&camera.name) {
+            match before(&camera.name) {
                 None => changes.added.push(camera.clone()),
-                Some(&known) if known == camera && !changes.detectors => {}
-                Some(&known) => {
+                Some(known) if known == camera && !changes.detectors => {}
+                Some(known) => {
                     let source = fetched_differently(known, camera);
                     changes.changed.push(ChangedCamera { camera: camera.clone(), source });
                 }

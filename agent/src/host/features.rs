@@ -95,7 +95,9 @@ fn csv(path: &Path, values: &FeatureValues, out: &mut impl Write) -> io::Result<
 }
 
 fn object(path: &Path, values: &FeatureValues) -> Value {
-    let features: Map<String, Value> =
-        values.iter().map(|(spec, value)| (spec.name.into(), json!(value.map(|value| value.to_f64())))).collect();
+    let mut features = Map::new();
+    for (spec, value) in values.iter() {
+        features.insert(spec.name.into(), json!(value.map(|value| value.to_f64())));
+    }
     json!({ "file": path.display().to_string(), "features": features })
 }

@@ -95,7 +95,10 @@ fn predicted(predictions: &Predictions<'_>) -> Value {
     let labels = EncodedLabels::parse(predictions.labels).map(|encoded| {
         let mut counts = LabelCounts::new();
         counts.merge(encoded);
-        let named: Map<String, Value> = counts.iter().map(|named| (named.label.into(), named.count.into())).collect();
+        let mut named = Map::new();
+        for one in counts.iter() {
+            named.insert(one.label.into(), one.count.into());
+        }
         json!({ "exact": counts.is_exact(), "total": counts.total(), "unnamed": counts.unnamed(), "named": named })
     });
     let advisories: Vec<Value> = predictions

@@ -237,14 +237,7 @@ impl Pulse {
 fn start(arguments: &[OsString], theirs: std::os::unix::net::UnixStream) -> io::Result<Child> {
     // Also where the file was replaced meanwhile it is this program, so that both speak the same.
     let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("driftglass-agent")
-        .args(arguments)
-        .arg(KEPT)
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-        .env_remove("NOTIFY_SOCKET")
-        .env_remove("WATCHDOG_USEC")
-        .env_remove("WATCHDOG_PID");
+    command.arg0("driftglass-agent").args(arguments).arg(KEPT).stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
     command.spawn()
 }
 

@@ -23,7 +23,6 @@ mod teller;
 mod upstream;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,7 +75,7 @@ impl Proxies {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (teller, notes) = notes();
         let progress = Arc::<AtomicU64>::default();
-        let desk = Desk { proxies: BTreeMap::new(), teller, now, progress: Arc::clone(&progress) };
+        let desk = Desk { proxies: Vec::new(), teller, now, progress: Arc::clone(&progress) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Builder::new().name("inference".into()).spawn(move || runtime.block_on(desk.run(orders)))?;
         Ok(Self { orders: sender, notes, progress })
@@ -147,6 +146,7 @@ async fn order(from: &mut OwnedReadHalf) -> io::Result<Order> {
 /// A proxy that runs.
 #[derive(Debug)]
 struct Proxy {
+    listen: SocketAddr,
     upstream: String,
     forwarded: bool,
     watch: signal::Sender<Arc<Watch>>,
@@ -167,7 +167,7 @@ impl Proxy {
 /// Where orders are carried out.
 #[derive(Debug)]
 struct Desk {
-    proxies: BTreeMap<SocketAddr, Proxy>,
+    proxies: Vec<Proxy>,
     teller: Teller,
     now: fn() -> Moment,
     progress: Arc<AtomicU64>,
@@ -192,7 +192,7 @@ impl Desk {
                     self.teller.answer(Note::Served(id, served)).await;
                 }
                 Some(Told::Order(Order::Leave(listen))) => {
-                    if let Some(proxy) = self.proxies.remove(&listen) {
+                    if let Some(proxy) = self.take(|proxy| proxy.listen == listen) {
                         proxy.end().await;
                     }
                     self.teller.answer(Note::Left(listen)).await;
@@ -215,14 +215,14 @@ impl Desk {
     async fn serve(&mut self, place: Place) -> io::Result<()> {
         let (listen, upstream, forwarded) = (place.listen, place.upstream.clone(), place.forwarded);
         let watch = Arc::new(Watch::new(place, self.teller.clone(), self.now));
-        if let Some(proxy) = self.proxies.get_mut(&listen)
+        if let Some(proxy) = self.proxies.iter().find(|proxy| proxy.listen == listen)
             && (&proxy.upstream, proxy.forwarded) == (&upstream, forwarded)
             && !proxy.stop.is_closed()
         {
             proxy.watch.send_replace(watch);
             return Ok(());
         }
-        if let Some(other) = self.proxies.remove(&listen) {
+        if let Some(other) = self.take(|proxy| proxy.listen == listen) {
             other.end().await;
         }
         let listener = TcpListener::bind(listen).await?;
@@ -234,27 +234,29 @@ impl Desk {
             serve::serve(listener, served, stopping).await;
             drop(finished);
         });
-        self.proxies.insert(listen, Proxy { upstream, forwarded, watch, stop, ended });
+        self.proxies.push(Proxy { listen, upstream, forwarded, watch, stop, ended });
         Ok(())
     }
 
     /// Ends all others.
     async fn only(&mut self, places: &[SocketAddr]) {
-        let gone: Vec<_> = self.proxies.keys().filter(|listen| !places.contains(listen)).copied().collect();
-        for listen in gone {
-            if let Some(proxy) = self.proxies.remove(&listen) {
-                tracing::info!(%listen, "the inference proxy is not wanted any more");
-                proxy.end().await;
-            }
+        while let Some(proxy) = self.take(|proxy| !places.contains(&proxy.listen)) {
+            tracing::info!(listen = %proxy.listen, "the inference proxy is not wanted any more");
+            proxy.end().await;
         }
     }
 
     async fn end_all(&mut self) {
-        for proxy in self.proxies.values() {
+        for proxy in &self.proxies {
             proxy.stop.send_replace(true);
         }
-        while let Some((_, proxy)) = self.proxies.pop_first() {
+        while let Some(proxy) = self.proxies.pop() {
             proxy.end().await;
         }
+    }
+
+    fn take(&mut self, which: impl Fn(&Proxy) -> bool) -> Option<Proxy> {
+        let index = self.proxies.iter().position(which)?;
+        Some(self.proxies.swap_remove(index))
     }
 }

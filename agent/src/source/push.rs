@@ -12,7 +12,6 @@
 //!
 //! Deliberately absent: TLS. Beyond this machine a token is required, and a proxy in front where the network is not trusted.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -57,7 +56,7 @@ const TOKEN: usize = 1024;
 pub(super) struct Server {
     listen: SocketAddr,
     token_file: Option<PathBuf>,
-    cameras: Arc<BTreeMap<String, Camera>>,
+    cameras: Arc<[Camera]>,
 }
 
 #[derive(Debug)]
@@ -68,10 +67,8 @@ struct Camera {
 
 impl Server {
     pub(super) fn new(listen: SocketAddr, token_file: Option<PathBuf>, feeds: Vec<Feed>) -> Self {
-        let cameras = feeds
-            .into_iter()
-            .map(|feed| (feed.status().camera().to_string(), Camera { feed, body: Semaphore::new(1) }));
-        Self { listen, token_file, cameras: Arc::new(cameras.collect()) }
+        let cameras = feeds.into_iter().map(|feed| Camera { feed, body: Semaphore::new(1) });
+        Self { listen, token_file, cameras: cameras.collect() }
     }
 
     /// Serves; returns only where that is not possible.
@@ -120,7 +117,7 @@ fn token(path: &Path) -> io::Result<String> {
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, cameras: &BTreeMap<String, Camera>, token: Option<&str>) {
+async fn converse(stream: TcpStream, peer: SocketAddr, cameras: &[Camera], token: Option<&str>) {
     let service = service_fn(|request: Request<Incoming>| async move {
         Ok::<_, Infallible>(response(answer(request, cameras, token).await))
     });
@@ -137,12 +134,12 @@ async fn converse(stream: TcpStream, peer: SocketAddr, cameras: &BTreeMap<String
 
 type Answer = (StatusCode, &'static str);
 
-async fn answer(request: Request<Incoming>, cameras: &BTreeMap<String, Camera>, token: Option<&str>) -> Answer {
+async fn answer(request: Request<Incoming>, cameras: &[Camera], token: Option<&str>) -> Answer {
     if !token.is_none_or(|token| bears(&request, token)) {
         return (StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
     }
     let name = request.uri().path().trim_matches('/');
-    let Some(camera) = cameras.get(name) else {
+    let Some(camera) = cameras.iter().find(|camera| camera.feed.status().camera().as_str() == name) else {
         return (StatusCode::NOT_FOUND, "the path is the name of a camera that is pushed to\n");
     };
     if !matches!(*request.method(), Method::POST | Method::PUT) {

@@ -5,7 +5,7 @@
 //!
 //! Deliberately absent: which source a camera should have, and when it changes; that is decided elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +104,7 @@ impl Running {
 
     /// Begins these; what ran for the same cameras ends first.
     pub async fn start(&mut self, sources: Vec<Prepared>) {
-        let mut addresses = BTreeSet::new();
+        let mut addresses = Vec::new();
         for source in &sources {
             addresses.extend(self.leave(&source.name).await);
         }
@@ -116,7 +116,9 @@ impl Running {
             addresses.extend(source.server());
             self.cameras.insert(source.name.clone(), source);
         }
-        for address in addresses {
+        while let Some(address) = addresses.pop() {
+            // Once for all who share it.
+            addresses.retain(|other| *other != address);
             self.serve(address).await;
         }
     }

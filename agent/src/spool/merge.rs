@@ -227,12 +227,8 @@ fn mergeable(a: &Body<'_>, b: &Body<'_>) -> bool {
 
 /// The features of either, ascending.
 fn features<'s>(a: &'s Summary<'_>, b: &'s Summary<'_>) -> impl Iterator<Item = u8> + use<'s> {
-    let second = b.sketches.iter().map(|sketch| sketch.feature);
-    let only = second.filter(|feature| a.sketches.iter().all(|sketch| sketch.feature != *feature));
-    let mut all: heapless::Vec<u8, { 2 * FEATURES }> =
-        a.sketches.iter().map(|sketch| sketch.feature).chain(only).collect();
-    all.sort_unstable();
-    all.into_iter()
+    let has = |summary: &Summary<'_>, feature| summary.sketches.iter().any(|sketch| sketch.feature == feature);
+    (0..=u8::MAX).filter(move |&feature| has(a, feature) || has(b, feature))
 }
 
 fn push_pair(id: RecordId, first: &Record<'_>, second: &Record<'_>, out: &mut Vec<u8>) -> Result<(), FrameError> {

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch as signal};
+use tokio::sync::watch as signal;
 use tokio::time::timeout;
 
 use super::figures::Figures;
-use super::observer::{self, Camera, Shared, lock};
+use super::observer::{self, Camera, Shared, lock, wait};
 use crate::host::service::Sign;
 use crate::proxy::note::{Order, Place, framed};
 use crate::proxy::{DRAIN, Proxies};
@@ -95,13 +95,12 @@ impl Link {
     pub(super) async fn serve(&self, place: Place, cameras: Arc<Vec<Camera>>) -> io::Result<()> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let place = Place { id, ..place };
-        let (sender, served) = oneshot::channel();
         {
             let mut places = lock(&self.shared.places);
-            places.retain(|_, known| known.listen != place.listen);
-            places.insert(id, observer::Place { listen: place.listen, upstream: place.upstream.clone(), cameras });
+            places.retain(|known| known.listen != place.listen);
+            places.push(observer::Place { id, listen: place.listen, upstream: place.upstream.clone(), cameras });
         }
-        lock(&self.shared.served).insert(id, sender);
+        let served = wait(&self.shared.served, id);
         self.order(&Order::Serve(place))?;
         match timeout(CARRIED_OUT, served).await {
             Ok(Ok(Ok(()))) => Ok(()),
@@ -113,12 +112,11 @@ impl Link {
 
     /// Has a place served no more, and waits for that.
     pub(super) async fn leave(&self, listen: SocketAddr) {
-        let (sender, left) = oneshot::channel();
-        lock(&self.shared.left).insert(listen, sender);
+        let left = wait(&self.shared.left, listen);
         if self.order(&Order::Leave(listen)).is_ok() && timeout(DRAIN + Duration::from_secs(1), left).await.is_err() {
             tracing::warn!(%listen, "the inference proxy took too long to stop");
         }
-        lock(&self.shared.places).retain(|_, place| place.listen != listen);
+        lock(&self.shared.places).retain(|place| place.listen != listen);
     }
 
     fn say(&self, order: &Order) {

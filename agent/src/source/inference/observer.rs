@@ -2,7 +2,6 @@
 //!
 //! Must hold: one exchange at a time is held; the thread ends with the proxies' process, and whoever waits for it learns that.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -66,19 +65,24 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What is served for this agent.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// What notes of it are marked with.
+    pub(super) id: u64,
     pub(super) listen: SocketAddr,
     pub(super) upstream: String,
     pub(super) cameras: Arc<Vec<Camera>>,
 }
 
+/// Who waits for what.
+pub(super) type Waiting<K, V> = Mutex<Vec<(K, oneshot::Sender<V>)>>;
+
 /// What the thread and those who order share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) places: Mutex<BTreeMap<u64, Place>>,
+    pub(super) places: Mutex<Vec<Place>>,
     /// Who waits to learn whether a place is served.
-    pub(super) served: Mutex<BTreeMap<u64, oneshot::Sender<Result<(), String>>>>,
+    pub(super) served: Waiting<u64, Result<(), String>>,
     /// Who waits until nothing is served there.
-    pub(super) left: Mutex<BTreeMap<SocketAddr, oneshot::Sender<()>>>,
+    pub(super) left: Waiting<SocketAddr, ()>,
     pub(super) figures: Figures,
     /// Whether the proxies' process is gone.
     pub(super) gone: signal::Sender<bool>,
@@ -108,7 +112,9 @@ pub(super) fn observe(mut notes: UnixStream, shared: Arc<Shared>) {
                 }
             }
             Ok(Note::Unanswered { place, why }) => {
-                if let Some(Place { upstream, cameras, .. }) = lock(&shared.places).get(&place) {
+                if let Some(Place { upstream, cameras, .. }) =
+                    lock(&shared.places).iter().find(|known| known.id == place)
+                {
                     let failure = Failure::Upstream(format!("the model server at {upstream} {why}"));
                     cameras.iter().for_each(|camera| camera.feed.failed(&failure));
                 }
@@ -116,10 +122,10 @@ pub(super) fn observe(mut notes: UnixStream, shared: Arc<Shared>) {
             Ok(Note::Missed(inferences)) => shared.figures.missed(inferences),
             // Whoever no longer waits has given up.
             Ok(Note::Served(place, result)) => {
-                lock(&shared.served).remove(&place).map(|waits| waits.send(result));
+                take(&shared.served, &place).map(|waits| waits.send(result));
             }
             Ok(Note::Left(address)) => {
-                lock(&shared.left).remove(&address).map(|waits| waits.send(()));
+                take(&shared.left, &address).map(|waits| waits.send(()));
             }
             Err(error) => {
                 tracing::debug!(%error, "the inference proxies tell nothing any more");
@@ -127,6 +133,22 @@ pub(super) fn observe(mut notes: UnixStream, shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// Waits for something, in place of those who have given up.
+pub(super) fn wait<K, V>(waiting: &Waiting<K, V>, key: K) -> oneshot::Receiver<V> {
+    let (sender, receiver) = oneshot::channel();
+    let mut waiting = lock(waiting);
+    waiting.retain(|(_, sender)| !sender.is_closed());
+    waiting.push((key, sender));
+    receiver
+}
+
+/// Who waits for this.
+fn take<K: PartialEq, V>(waiting: &Waiting<K, V>, key: &K) -> Option<oneshot::Sender<V>> {
+    let mut waiting = lock(waiting);
+    let index = waiting.iter().position(|(known, _)| known == key)?;
+    Some(waiting.swap_remove(index).1)
 }
 
 fn note(notes: &mut UnixStream) -> io::Result<Note> {
@@ -155,7 +177,8 @@ fn body(notes: &mut UnixStream, announced: Result<usize, Uncopied>) -> io::Resul
 /// Its bodies do not come.
 fn pass(notes: &mut UnixStream, shared: &Shared, passed: Passed) -> io::Result<()> {
     let Passed { place, camera, outcome, latency, look } = passed;
-    let camera = lock(&shared.places).get(&place).and_then(|place| place.cameras.get(camera).cloned());
+    let known = |places: &[Place]| places.iter().find(|known| known.id == place)?.cameras.get(camera).cloned();
+    let camera = known(&lock(&shared.places));
     if let Some(camera) = &camera {
         camera.figures.ended(outcome);
         if let Some(latency) = latency.filter(|_| outcome == Outcome::Ok) {
