@@ -1,26 +1,29 @@
 //! Notes on their way to the agent.
 //!
 //! Whoever passes inferences on never waits for the agent: a note that finds no room is left out, and how many were is told with the
-//! next. While nobody listens nothing is copied, and what waits is dropped and counted when somebody does again.
+//! next. An inference that was only counted wakes nobody: such notes are gathered for [`GATHER`]. While nobody listens nothing is
+//! copied, and what waits is dropped and counted when somebody does again.
 //!
-//! Must hold: at most [`NOTES`] wait; a note whose bodies were begun with is written as a whole.
+//! Must hold: at most [`NOTES`] of each kind wait; a note whose bodies were begun with is written as a whole.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::time::{sleep, timeout};
 
 use super::kept::Kept;
-use super::note::{Note, framed};
+use super::note::{Note, Passed, framed};
 
 /// Notes that wait at most.
 const NOTES: usize = 1024;
 
+/// How long inferences that were only counted are gathered.
+const GATHER: Duration = Duration::from_millis(50);
 /// Time for an answer to find room.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,20 @@ struct Told {
 struct State {
     heard: AtomicBool,
     missed: AtomicU64,
+    gathered: Mutex<Vec<Passed>>,
+    /// Says that the first was gathered.
+    gathering: Notify,
+}
+
+impl State {
+    fn gathered(&self) -> MutexGuard<'_, Vec<Passed>> {
+        // Each change is whole before the lock is let go.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn miss(&self, inferences: usize) {
+        self.missed.fetch_add(u64::try_from(inferences).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// Somebody listens until this is dropped.
@@ -88,11 +105,29 @@ impl Teller {
         self.state.heard.load(Ordering::Relaxed)
     }
 
-    /// Tells without waiting.
-    pub(super) fn tell(&self, note: Note, bodies: Option<Bodies>) {
-        let passed = matches!(note, Note::Passed(_));
-        if self.queue.try_send(Told { note, bodies }).is_err() && passed {
-            self.state.missed.fetch_add(1, Ordering::Relaxed);
+    /// Tells of an inference, without waiting.
+    pub(super) fn passed(&self, passed: Passed, bodies: Option<Bodies>) {
+        if bodies.is_some() {
+            if self.queue.try_send(Told { note: Note::Passed(passed), bodies }).is_err() {
+                self.state.miss(1);
+            }
+            return;
+        }
+        let mut gathered = self.state.gathered();
+        if gathered.len() >= NOTES {
+            self.state.miss(1);
+            return;
+        }
+        gathered.push(passed);
+        if gathered.len() == 1 {
+            self.state.gathering.notify_one();
+        }
+    }
+
+    /// Tells of something else, without waiting; it is left out where there is no room.
+    pub(super) fn mention(&self, note: Note) {
+        if self.queue.try_send(Told { note, bodies: None }).is_err() {
+            tracing::trace!("the agent is slow");
         }
     }
 
@@ -109,23 +144,48 @@ impl Notes {
     pub(super) async fn write(&mut self, to: &mut OwnedWriteHalf) -> io::Error {
         // They are about an agent that is no more.
         while let Ok(told) = self.queue.try_recv() {
-            self.count(&told.note);
+            self.state.miss(usize::from(matches!(told.note, Note::Passed(_))));
         }
+        self.state.miss(std::mem::take(&mut *self.state.gathered()).len());
         let _heard = Heard::by(&self.state);
+        let flush = sleep(GATHER);
+        tokio::pin!(flush);
+        let mut gathering = false;
         loop {
-            let Some(told) = self.queue.recv().await else { return io::ErrorKind::BrokenPipe.into() };
-            if let Err(error) = self.write_one(told, to).await {
+            let written = tokio::select! {
+                told = self.queue.recv() => match told {
+                    Some(told) => self.write_one(told, to).await,
+                    None => return io::ErrorKind::BrokenPipe.into(),
+                },
+                () = self.state.gathering.notified(), if !gathering => {
+                    gathering = true;
+                    flush.set(sleep(GATHER));
+                    Ok(())
+                }
+                () = &mut flush, if gathering => {
+                    gathering = false;
+                    self.write_gathered(to).await
+                }
+            };
+            if let Err(error) = written {
                 return error;
             }
         }
     }
 
-    async fn write_one(&self, Told { note, bodies }: Told, to: &mut OwnedWriteHalf) -> io::Result<()> {
-        let missed = self.state.missed.swap(0, Ordering::Relaxed);
-        if missed > 0 {
-            to.write_all(&framed(&Note::Missed(missed))?).await?;
+    async fn write_gathered(&self, to: &mut OwnedWriteHalf) -> io::Result<()> {
+        let gathered = std::mem::take(&mut *self.state.gathered());
+        let mut bytes = self.missed()?;
+        for passed in gathered {
+            bytes.extend(framed(&Note::Passed(passed))?);
         }
-        to.write_all(&framed(&note)?).await?;
+        to.write_all(&bytes).await
+    }
+
+    async fn write_one(&self, Told { note, bodies }: Told, to: &mut OwnedWriteHalf) -> io::Result<()> {
+        let mut bytes = self.missed()?;
+        bytes.extend(framed(&note)?);
+        to.write_all(&bytes).await?;
         let Some(Bodies { request, answer, place }) = bodies else { return Ok(()) };
         for piece in request.into_pieces().chain(answer.into_pieces()) {
             to.write_all(&piece).await?;
@@ -134,9 +194,11 @@ impl Notes {
         Ok(())
     }
 
-    fn count(&self, note: &Note) {
-        if matches!(note, Note::Passed(_)) {
-            self.state.missed.fetch_add(1, Ordering::Relaxed);
+    /// How many were left out, where any were.
+    fn missed(&self) -> io::Result<Vec<u8>> {
+        match self.state.missed.swap(0, Ordering::Relaxed) {
+            0 => Ok(Vec::new()),
+            missed => framed(&Note::Missed(missed)),
         }
     }
 }

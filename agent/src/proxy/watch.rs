@@ -150,9 +150,9 @@ impl Watch {
     pub(super) fn unanswered(&self, asking: Option<&Asking>, why: &Unanswered) {
         if let Some(asking) = asking {
             let passed = asking.passed(Outcome::Unreachable, None, asking.otherwise.clone());
-            self.teller.tell(Note::Passed(passed), None);
+            self.teller.passed(passed, None);
         }
-        self.teller.tell(Note::Unanswered { place: self.id, why: why.to_string() }, None);
+        self.teller.mention(Note::Unanswered { place: self.id, why: why.to_string() });
     }
 }
 
@@ -281,7 +281,7 @@ impl Drop for Answering {
             }
         };
         let passed = self.asking.passed(outcome, self.latency, look);
-        self.asking.watch.teller.tell(Note::Passed(passed), bodies);
+        self.asking.watch.teller.passed(passed, bodies);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must hold: one exchange at a time is held; the thread ends with the proxies' process, and whoever waits for it learns that.
 
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::unix::net::UnixStream;
@@ -21,6 +21,9 @@ use crate::proxy::note::{Announced, BODY, Look, Note, Outcome, Passed, Uncopied,
 use crate::source::jpeg_stream::Piece;
 use crate::source::live::Feed;
 use crate::source::status::Failure;
+
+/// Many notes are short; bodies go past it.
+const BUFFER: usize = 16 * 1024;
 
 /// A camera whose model is watched.
 #[derive(Clone, Debug)]
@@ -100,7 +103,8 @@ impl Drop for Ending {
 }
 
 /// Is told what passes until nobody is left who tells.
-pub(super) fn observe(mut notes: UnixStream, shared: Arc<Shared>) {
+pub(super) fn observe(notes: UnixStream, shared: Arc<Shared>) {
+    let mut notes = BufReader::with_capacity(BUFFER, notes);
     let ending = Ending(shared);
     let shared = &ending.0;
     loop {
@@ -151,7 +155,7 @@ fn take<K: PartialEq, V>(waiting: &Waiting<K, V>, key: &K) -> Option<oneshot::Se
     Some(waiting.swap_remove(index).1)
 }
 
-fn note(notes: &mut UnixStream) -> io::Result<Note> {
+fn note(notes: &mut impl Read) -> io::Result<Note> {
     let mut length = [0; 4];
     notes.read_exact(&mut length)?;
     let mut message = vec![0; checked(u32::from_le_bytes(length))?];
@@ -159,7 +163,7 @@ fn note(notes: &mut UnixStream) -> io::Result<Note> {
     Ok(parse(&message)?)
 }
 
-fn body(notes: &mut UnixStream, announced: Result<usize, Uncopied>) -> io::Result<Result<Vec<u8>, Unread>> {
+fn body(notes: &mut impl Read, announced: Result<usize, Uncopied>) -> io::Result<Result<Vec<u8>, Unread>> {
     let length = match announced {
         Ok(length) if length > BODY => return Err(Unreadable::TooLarge(length).into()),
         Ok(length) => length,
@@ -175,7 +179,7 @@ fn body(notes: &mut UnixStream, announced: Result<usize, Uncopied>) -> io::Resul
 ///
 /// # Errors
 /// Its bodies do not come.
-fn pass(notes: &mut UnixStream, shared: &Shared, passed: Passed) -> io::Result<()> {
+fn pass(notes: &mut impl Read, shared: &Shared, passed: Passed) -> io::Result<()> {
     let Passed { place, camera, outcome, latency, look } = passed;
     let known = |places: &[Place]| places.iter().find(|known| known.id == place)?.cameras.get(camera).cloned();
     let camera = known(&lock(&shared.places));
@@ -203,12 +207,12 @@ fn pass(notes: &mut UnixStream, shared: &Shared, passed: Passed) -> io::Result<(
         Ok(Some((reading, taken))) => take_in(&camera, reading, taken),
         Ok(None) => camera.feed.skip(),
         Err(reason) => {
-            camera.figures.unobserved(reason);
             match reason {
                 Unread::Busy => camera.feed.skip(),
                 Unread::OtherModel => {}
                 _ => camera.feed.failed(&Failure::Unread(reason.to_string())),
             }
+            camera.figures.unobserved(reason);
         }
     }
     Ok(())
