@@ -226,6 +226,7 @@ impl Desk {
             other.end().await;
         }
         let listener = TcpListener::bind(listen).await?;
+        tracing::info!(%listen, upstream, "inferences are passed on");
         let (watch, watched) = signal::channel(watch);
         let (stop, stopping) = signal::channel(false);
         let (finished, ended) = oneshot::channel();

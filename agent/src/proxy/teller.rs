@@ -155,7 +155,8 @@ impl Notes {
             let written = tokio::select! {
                 told = self.queue.recv() => match told {
                     Some(told) => self.write_one(told, to).await,
-                    None => return io::ErrorKind::BrokenPipe.into(),
+                    // The proxies have ended; when the agent has, too, is for others to see.
+                    None => std::future::pending().await,
                 },
                 () = self.state.gathering.notified(), if !gathering => {
                     gathering = true;

@@ -161,6 +161,7 @@ fn inferences_pass_while_the_agent_crashes_and_is_started_again() {
 
     let last = child(agent.process.id()).expect("an agent");
     agent.process.terminate();
+    assert!(!agent.process.log().contains("is gone"), "a stop is no fault:\n{}", agent.process.log());
     assert!(test_kill_process(last).is_err(), "both have ended");
     assert!(TcpStream::connect(("127.0.0.1", listen)).is_err());
 }
