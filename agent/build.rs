@@ -12,9 +12,10 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the program is made of.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "src",
     "build.rs",
+    "aborting.ld",
     "Cargo.toml",
     "library",
     "picture",
@@ -28,7 +29,6 @@ fn main() {
     for part in PARTS {
         watch(part);
     }
-    println!("cargo::rerun-if-changed=aborting.ld");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown target".into());
     let commit = commit().unwrap_or_else(|| "unknown commit".into());

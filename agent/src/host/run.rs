@@ -145,7 +145,9 @@ fn manager(config: &Config, running: &Running, kept: bool) -> io::Result<Manager
         return Ok(Manager::System);
     }
     // The system would call it after the path it was started by.
-    rustix::thread::set_name(c"driftglass-agent").map_err(io::Error::from)?;
+    if let Err(error) = rustix::thread::set_name(c"driftglass-agent") {
+        tracing::debug!(%error, "the process has no name of its own");
+    }
     let link = running.attach(io::stdin().as_fd().try_clone_to_owned()?.into())?;
     link.only(super::keeper::places(config).collect());
     Ok(Manager::Keeper(link))
