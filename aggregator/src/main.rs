@@ -275,6 +275,11 @@ fn serve(source: &Source, format: LogFormat, filter: Option<&str>) -> ExitCode {
         Err(faults) => return refuse(&faults),
     };
     start_logging(format, filter);
+    if cfg!(panic = "abort") {
+        tracing::warn!(
+            "built in the profile of the agent, in which a fault of one session ends all: use --profile server"
+        );
+    }
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(&config)).map_err(|error| error.to_string()),
         Err(error) => Err(format!("no threads can be started: {error}")),

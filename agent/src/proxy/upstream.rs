@@ -3,7 +3,6 @@
 //! A client's connection has one of its own to the server, of the same version of HTTP, begun as soon as the client's is there. What one
 //! side learns from the other closing a connection it therefore learns through the proxy, too, and nothing is shared between clients.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::timeout;
 
 use super::serve::{BUFFER, CONNECTION_WINDOW, HEADERS, SEND_BUFFER, STREAM_WINDOW};
 use super::tee::Passing;
+use crate::source::status::with_causes;
 
 /// Time until there is a connection, or an old one is ready again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,14 +36,7 @@ pub(super) enum Unanswered {
 
 impl Unanswered {
     fn broke(error: &hyper::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::Broke(text)
+        Self::Broke(with_causes(error))
     }
 }
 

@@ -34,7 +34,7 @@ use tokio_rustls::TlsConnector;
 use super::address::Address;
 use super::digest::Challenge;
 use super::live::Outside;
-use super::status::Failure;
+use super::status::{Failure, with_causes};
 
 /// Most fields of an answer's header.
 pub(super) const HEADERS: usize = 64;
@@ -243,14 +243,7 @@ async fn shake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
 }
 
 fn http(error: &hyper::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Failure::Http(text)
+    Failure::Http(with_causes(error))
 }
 
 fn connector(certificates: Option<&Path>) -> Result<TlsConnector, Failure> {

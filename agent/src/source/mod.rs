@@ -28,7 +28,7 @@ mod push;
 mod rtsp;
 mod running;
 mod snapshot;
-mod status;
+pub(crate) mod status;
 #[cfg(feature = "v4l2")]
 mod v4l2;
 

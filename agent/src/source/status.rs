@@ -5,6 +5,7 @@
 //! message holds credentials.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -152,6 +153,18 @@ impl Failure {
             Self::Device { .. } => "device",
         }
     }
+}
+
+/// What is wrong, and what made it so, down to the last cause.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// How a source is.

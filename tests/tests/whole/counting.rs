@@ -10,7 +10,7 @@ use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view};
 use crate::support::process::{STEP, lasting_port, said};
 use crate::support::service::{Agent, Aggregator};
-use crate::support::{PATIENCE, now, pause, until, wall_clock};
+use crate::support::{Enough, PATIENCE, now, pause, until, wall_clock};
 
 /// A twelfth of a second.
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 12);
@@ -137,12 +137,6 @@ fn restarts_in_the_middle_lose_and_double_nothing() {
     let (enough, written) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         // Ends the camera even where an assertion fails, for the scope waits for it.
-        struct Enough<'a>(&'a AtomicBool);
-        impl Drop for Enough<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let ending = Enough(&enough);
         scope.spawn(|| {
             while !enough.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use crate::support::authority::Authority;
 use crate::support::process::lasting_port;
 use crate::support::service::Agent;
-use crate::support::{PATIENCE, pause, until};
+use crate::support::{Enough, PATIENCE, pause, until};
 
 const ANSWER: &str =
     r#"{"model_name":"m","outputs":[{"name":"p","shape":[1,2],"datatype":"FP32","data":[0.25,0.75]}]}"#;
@@ -127,12 +127,6 @@ fn inferences_pass_while_the_agent_crashes_and_is_started_again() {
     let (enough, asked, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         // Ends the client even where an assertion fails, for the scope waits for it.
-        struct Enough<'a>(&'a AtomicBool);
-        impl Drop for Enough<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let ending = Enough(&enough);
         scope.spawn(|| {
             let mut kept = first_answer(listen);

@@ -14,7 +14,7 @@ use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view, write_folder};
 use crate::support::process::lasting_port;
 use crate::support::service::{Agent, Aggregator};
-use crate::support::{PATIENCE, pause, until};
+use crate::support::{Enough, PATIENCE, pause, until};
 
 fn folder(name: &str, frames: &Path, more: &str) -> String {
     format!("[[camera]]\nname = {name:?}\nsource = {{ kind = \"directory\", path = {frames:?}{more} }}\n")
@@ -76,12 +76,6 @@ fn cameras_come_go_and_change_while_others_go_on_and_every_frame_counts_once() {
     let (enough, posted) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         // Ends the camera even where an assertion fails, for the scope waits for it.
-        struct Enough<'a>(&'a AtomicBool);
-        impl Drop for Enough<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let ending = Enough(&enough);
         scope.spawn(|| {
             while !enough.load(Ordering::Relaxed) {

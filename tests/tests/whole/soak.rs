@@ -23,7 +23,7 @@ use crate::support::authority::Authority;
 use crate::support::camera::{Camera, scene, shots, view};
 use crate::support::process::{Process, lasting_port};
 use crate::support::service::{Agent, Aggregator, Counts};
-use crate::support::{PATIENCE, now, pause, until};
+use crate::support::{Enough, PATIENCE, now, pause, until};
 use link::{Kind, Link};
 use plan::{Cut, Fault, Plan, Victim};
 
@@ -135,12 +135,6 @@ fn soak(seed: u64, amount: Amount, kind: Kind) {
     let (mut cameras, enough) = (cameras(root), AtomicBool::new(false));
     thread::scope(|scope| {
         // Ends the cameras even where an assertion fails, for the scope waits for them.
-        struct Enough<'a>(&'a AtomicBool);
-        impl Drop for Enough<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let ending = Enough(&enough);
         scope.spawn(|| {
             while !enough.load(Ordering::Relaxed) {

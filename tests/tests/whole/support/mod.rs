@@ -7,6 +7,7 @@ pub(crate) mod process;
 pub(crate) mod service;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,16 @@ pub(crate) fn wall_clock() -> SystemTime {
 #[expect(clippy::disallowed_methods, reason = "nothing tells when another process has got somewhere")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
+}
+
+/// Says that it is enough when it goes, however that comes about.
+#[derive(Debug)]
+pub(crate) struct Enough<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Looks until there is something to see.
