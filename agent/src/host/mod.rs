@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod enrol;
 pub mod features;
+mod guest;
 mod health;
 pub mod identity;
 pub mod inspect;

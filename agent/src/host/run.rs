@@ -21,7 +21,7 @@ use super::reload::{self, Follower, Reread};
 use super::service::{Manager, Sign};
 use super::steward::Steward;
 use super::worker::{Pace, Worker};
-use super::{clock, identity, web};
+use super::{clock, guest, identity, web};
 use crate::config::{CameraConfig, Config, EventTime, SourceKind};
 use crate::pipeline::{Pipeline, Setup, Timing};
 use crate::prediction::{Detectors, Recorded};
@@ -118,6 +118,7 @@ impl fmt::Debug for Service {
 /// # Errors
 /// One variant of [`RunError`] per cause.
 pub fn run(config: &Config, reread: Reread, level: Level, kept: bool) -> Result<(), RunError> {
+    guest::step_back();
     let open = open(config)?;
     let (steward, guidance, effective) = Steward::open(config, Arc::clone(&open.spool.shared));
     if effective.log_level() != config.log_level() {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, getpid, getpriority_process, kill_process, test_kill_process};
 
 use crate::support::authority::Authority;
 use crate::support::process::lasting_port;
@@ -89,6 +89,12 @@ fn send(to: Pid, signal: Signal) {
     kill_process(to, signal).expect("it is there");
 }
 
+/// Its place in line: niceness, and willingness to be killed where memory runs out.
+fn place(of: Pid) -> (i32, i32) {
+    let adjustment = fs::read_to_string(format!("/proc/{}/oom_score_adj", of.as_raw_nonzero())).expect("readable");
+    (getpriority_process(Some(of)).expect("it is there"), adjustment.trim().parse().expect("a number"))
+}
+
 /// An agent in front of a model server; nobody takes what it has to say.
 fn agent(root: &Path, listen: u16) -> Agent {
     let authority = Authority::new();
@@ -123,6 +129,11 @@ fn inferences_pass_while_the_agent_crashes_and_is_started_again() {
     assert!(message[..length].starts_with(b"READY=1"));
     drop(first_answer(listen));
     until("a count", PATIENCE, || seen(&agent).filter(|&count| count > 0));
+
+    let keeper = Pid::from_raw(agent.process.id().try_into().expect("small")).expect("a process");
+    let ours = place(getpid());
+    assert_eq!(place(keeper), ours, "whoever passes inferences on waits for nobody");
+    assert_eq!(place(child(agent.process.id()).expect("an agent")), (ours.0.max(10), ours.1.max(500)));
 
     let (enough, asked, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
