@@ -36,3 +36,5 @@ pub mod uplink;
 pub mod window;
 
 pub use driftglass_picture::{decode, feature, frame};
+#[cfg(feature = "inference")]
+pub use proxy::overhear;

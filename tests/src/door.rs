@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use driftglass_agent::decode::{Decoder, StripDecoder};
 use driftglass_agent::feature::{CameraState, Measurements, STATE_BYTES};
+use driftglass_agent::overhear;
 use driftglass_agent::spool::{FOLDER, Item, Reader, Settings, open_on, scan};
 use driftglass_aggregator::ingest::FrameSplitter;
 use driftglass_protocol::id::{CameraId, DeviceId, Name};
@@ -25,13 +26,14 @@ use crate::memory_disk::MemoryDisk;
 pub type Door = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const DOORS: [Door; 8] = [
+pub const DOORS: [Door; 9] = [
     ("frame", frame),
     ("payload", payload),
     ("segment", segment),
     ("picture", picture),
     ("camera_state", camera_state),
     ("identity", identity),
+    ("inference", inference),
     ("agent_configuration", agent_configuration),
     ("aggregator_configuration", aggregator_configuration),
 ];
@@ -244,6 +246,17 @@ pub fn identity(bytes: &[u8]) {
         let mut again = String::new();
         device.write_spiffe("driftglass.local", &mut again).expect("a string takes everything");
         assert_eq!(again, text);
+    }
+}
+
+/// A connection through the inference proxy: however it is cut into pieces, as many inferences are told of. The first two bytes are the
+/// length of what the client says, the others what it says and what the server says.
+pub fn inference(bytes: &[u8]) {
+    let Some((length, said)) = bytes.split_first_chunk() else { return };
+    let (asked, answered) = said.split_at(usize::from(u16::from_le_bytes(*length)).min(said.len()));
+    let whole = overhear(asked, answered, said.len());
+    for piece in [1, 7, 1500] {
+        assert_eq!(overhear(asked, answered, piece), whole, "in pieces of {piece}");
     }
 }
 

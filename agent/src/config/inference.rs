@@ -23,8 +23,6 @@ pub struct InferenceConfig {
     pub listen: SocketAddr,
     /// Host and port of the model server.
     pub upstream: String,
-    /// Whether `X-Forwarded-For` tells the model server who asked.
-    pub forwarded: bool,
     /// The header that names the camera, where several share `listen`.
     pub camera_header: Option<String>,
     /// Where the truth of earlier frames is posted to.
@@ -144,7 +142,6 @@ pub(super) fn inference(section: &mut Section, faults: &mut Faults) -> Option<In
         let address: SocketAddr = text.parse().map_err(|_| String::new())?;
         if address.ip().is_loopback() { Ok(address) } else { Err(String::new()) }
     });
-    let forwarded = section.flag("forwarded", faults).unwrap_or(false);
     let camera_header = section.optional("camera_header", "the name of a header", faults, |text| {
         let name = hyper::header::HeaderName::try_from(text).map_err(|error| error.to_string())?;
         Ok(name.as_str().to_owned())
@@ -176,7 +173,6 @@ pub(super) fn inference(section: &mut Section, faults: &mut Faults) -> Option<In
     Some(InferenceConfig {
         listen: listen?,
         upstream: upstream?,
-        forwarded,
         camera_header,
         outcomes,
         api: api?,
@@ -206,10 +202,10 @@ impl<'c> Conflicts<'c> {
         if let Some(known) = self.known.iter().find(|known| known.listen == config.listen) {
             if config.camera_header.is_none() {
                 conflict("listen", "cameras that share it are told apart by camera_header".into());
-            } else if (&known.upstream, known.forwarded, &known.camera_header, known.outcomes)
-                != (&config.upstream, config.forwarded, &config.camera_header, config.outcomes)
+            } else if (&known.upstream, &known.camera_header, known.outcomes)
+                != (&config.upstream, &config.camera_header, config.outcomes)
             {
-                let reason = "cameras that share it share upstream, forwarded, camera_header and outcomes".into();
+                let reason = "cameras that share it share upstream, camera_header and outcomes".into();
                 conflict("listen", reason);
             }
         }

@@ -4,23 +4,27 @@
 //! a process of its own, which starts the agent as its child and outlives it ([`crate::host::keeper`]). The agent orders what is to be
 //! served and is told what passed ([`note`]); what is to be learned from that, it finds out on its own side ([`crate::source`]).
 //!
-//! Bytes go on as they come ([`serve`], [`upstream`]): one connection to the model server for each of a client's, of the same version of
-//! HTTP, closed when the other is closed. What is to be looked at is copied beside, within bounds ([`watch`], [`tee`], [`kept`]), and
-//! goes to the agent once the answer has gone on ([`teller`]).
+//! Bytes go on as they come, whatever they say ([`relay`]): one connection to the model server for each of a client's ([`serve`]), and
+//! nothing of the proxy's own on either but where there is no server ([`apology`]). What has gone on is followed ([`follow`]) as far as
+//! is needed to know inferences, their times and how they ended ([`watch`]); of some the bodies are copied, within bounds ([`kept`]), and
+//! go to the agent once the answer has gone on ([`teller`]).
 //!
-//! Must hold: the bytes that go on are the bytes that came; of each proxy few exchanges are copied at any time, and of each at most
-//! `max_body` bytes of the request and of the answer; an agent that is slow, stuck or gone costs nothing but its notes.
+//! Must hold: the bytes that go on are the bytes that came, and go on before they are looked at; of each proxy few exchanges are copied
+//! at any time, and of each at most `max_body` bytes of the request and of the answer; an agent that is slow, stuck or gone costs nothing
+//! but its notes.
 //!
-//! Deliberately absent: reading what passes, beyond the few fields of a header that say whether it is an inference; TLS on either side
-//! (the proxy stands beside the server), `Upgrade` (HTTP/2 is spoken by those who know that it is), compressed bodies (they pass
-//! unseen), retries of what has reached the server.
+//! Deliberately absent: changing anything that passes, `X-Forwarded-For` included; reading what is encrypted or compressed, which passes
+//! unseen; more than one server behind a proxy.
 
+mod apology;
+mod follow;
+mod frame;
 mod kept;
 pub(crate) mod note;
+mod overhear;
+mod relay;
 mod serve;
-mod tee;
 mod teller;
-mod upstream;
 mod watch;
 
 use std::io;
@@ -39,6 +43,8 @@ use tokio::time::{interval, timeout};
 use crate::host::service::Sign;
 use crate::source::Moment;
 use note::{Note, Order, Place, checked, parse};
+pub use overhear::overhear;
+use relay::Held;
 use serve::Served;
 use teller::{Notes, Teller, notes};
 use watch::Watch;
@@ -75,7 +81,7 @@ impl Proxies {
         let (sender, orders) = mpsc::channel(ORDERS);
         let (teller, notes) = notes();
         let progress = Arc::<AtomicU64>::default();
-        let desk = Desk { proxies: Vec::new(), teller, now, progress: Arc::clone(&progress) };
+        let desk = Desk { proxies: Vec::new(), teller, held: Held::default(), now, progress: Arc::clone(&progress) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Builder::new().name("inference".into()).spawn(move || runtime.block_on(desk.run(orders)))?;
         Ok(Self { orders: sender, notes, progress })
@@ -148,7 +154,6 @@ async fn order(from: &mut OwnedReadHalf) -> io::Result<Order> {
 struct Proxy {
     listen: SocketAddr,
     upstream: String,
-    forwarded: bool,
     watch: signal::Sender<Arc<Watch>>,
     stop: signal::Sender<bool>,
     ended: oneshot::Receiver<()>,
@@ -169,6 +174,7 @@ impl Proxy {
 struct Desk {
     proxies: Vec<Proxy>,
     teller: Teller,
+    held: Held,
     now: fn() -> Moment,
     progress: Arc<AtomicU64>,
 }
@@ -213,10 +219,10 @@ impl Desk {
 
     /// Begins a proxy, or changes the one that is there; where it only watches otherwise, connections go on.
     async fn serve(&mut self, place: Place) -> io::Result<()> {
-        let (listen, upstream, forwarded) = (place.listen, place.upstream.clone(), place.forwarded);
+        let (listen, upstream) = (place.listen, place.upstream.clone());
         let watch = Arc::new(Watch::new(place, self.teller.clone(), self.now));
         if let Some(proxy) = self.proxies.iter().find(|proxy| proxy.listen == listen)
-            && (&proxy.upstream, proxy.forwarded) == (&upstream, forwarded)
+            && proxy.upstream == upstream
             && !proxy.stop.is_closed()
         {
             proxy.watch.send_replace(watch);
@@ -230,12 +236,13 @@ impl Desk {
         let (watch, watched) = signal::channel(watch);
         let (stop, stopping) = signal::channel(false);
         let (finished, ended) = oneshot::channel();
-        let served = Served { watch: watched, upstream: upstream.as_str().into(), forwarded };
+        let address = upstream.as_str().into();
+        let served = Served { watch: watched, upstream: address, stop: stopping, held: self.held.clone() };
         tokio::spawn(async move {
-            serve::serve(listener, served, stopping).await;
+            serve::serve(listener, served).await;
             drop(finished);
         });
-        self.proxies.push(Proxy { listen, upstream, forwarded, watch, stop, ended });
+        self.proxies.push(Proxy { listen, upstream, watch, stop, ended });
         Ok(())
     }
 

@@ -41,7 +41,6 @@ pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) listen: SocketAddr,
     pub(crate) upstream: String,
-    pub(crate) forwarded: bool,
     pub(crate) camera_header: Option<String>,
     pub(crate) cameras: Vec<Watched>,
 }
@@ -83,6 +82,8 @@ pub(crate) enum Note {
     Passed(Passed),
     /// The model server does not answer.
     Unanswered { place: u64, why: String },
+    /// What passes on a connection cannot be read, and its inferences are not seen.
+    Unread { place: u64, why: String },
     /// So many inferences have passed of which nothing was noted.
     Missed(u64),
 }

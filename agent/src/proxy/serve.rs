@@ -1,59 +1,38 @@
-//! The clients' side of the proxy: connections, headers, and what is said where the model server says nothing.
+//! Where clients connect: how many may, for how long, and what happens when the proxy ends.
 //!
-//! Must hold: at most [`CONNECTIONS`] connections, headers of at most [`HEADERS`] fields and [`BUFFER`] bytes, and no connection without
-//! a request for longer than [`IDLE`]; headers that speak of a connection (RFC 9110, section 7.6.1) stay on it.
+//! Must hold: at most [`CONNECTIONS`] connections, of which one on which nothing moves gives way where a further one waits; a client
+//! that is gone without a word is found out by the system ([`KEEPALIVE`]).
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
-use hyper::http::uri::{Authority, Scheme};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use super::DRAIN;
-use super::tee::Passing;
-use super::upstream::Upstream;
+use super::apology::apologise;
+use super::follow::Follower;
+use super::relay::{Held, Relay};
 use super::watch::Watch;
 
 /// Connections of clients at a time; more wait.
 const CONNECTIONS: usize = 256;
-/// Most fields of a header.
-pub(super) const HEADERS: usize = 128;
-/// Most bytes of a header, and most that is read ahead of HTTP/1. With half as much, passing on a picture takes twice as long.
-pub(super) const BUFFER: usize = 128 * 1024;
-/// Most bytes on their way in one direction of a stream of HTTP/2, and of all streams of a connection.
-pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
-pub(super) const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Most bytes of a stream of HTTP/2 that wait to be sent: a picture, so that neither side waits for the other piece by piece.
-pub(super) const SEND_BUFFER: usize = 512 * 1024;
-/// Most bytes of a piece of a stream of HTTP/2; clients that know only the usual 16 KiB send those.
-pub(super) const FRAME: u32 = 64 * 1024;
-/// Streams of a connection at a time.
-const STREAMS: u32 = 256;
-/// Time for a request's header, and without a request. Longer than what servers use, so that theirs counts.
-const IDLE: Duration = Duration::from_secs(120);
+/// A connection on which nothing moves for so long gives way to others; without any server, it ends then.
+const IDLE: Duration = Duration::from_secs(60);
+/// Time until there is a connection to the server.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time for a client to read the end of an answer and to close its connection.
+const LINGER: Duration = Duration::from_secs(5);
+/// Silence before the system asks whether the other side is there, time between its questions, and their number.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// Wait after the system refused a connection.
 const REFUSED: Duration = Duration::from_millis(100);
-/// Wait for more of a connection's first bytes.
-const FIRST: Duration = Duration::from_millis(1);
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What all connections share.
 #[derive(Clone, Debug)]
@@ -61,27 +40,27 @@ pub(super) struct Served {
     /// Who watches may change while connections go on.
     pub(super) watch: signal::Receiver<Arc<Watch>>,
     pub(super) upstream: Arc<str>,
-    pub(super) forwarded: bool,
+    pub(super) stop: signal::Receiver<bool>,
+    pub(super) held: Held,
 }
 
 /// Serves until told to stop, and then until what is on its way has arrived.
-pub(super) async fn serve(listener: TcpListener, served: Served, mut stop: signal::Receiver<bool>) {
+pub(super) async fn serve(listener: TcpListener, served: Served) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
-    let stopping = stop.clone();
+    let mut stop = served.stop.clone();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let accepted = tokio::select! {
             // An error is that nobody is left who could say it.
             _ = stop.wait_for(|&stop| stop) => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (served, stopping) = (served.clone(), stopping.clone());
+            Ok((stream, place)) => {
+                let (served, places) = (served.clone(), Arc::clone(&places));
                 connections.spawn(async move {
-                    converse(stream, peer, served, stopping).await;
+                    converse(stream, served, &places).await;
                     drop(place);
                 });
             }
@@ -98,247 +77,138 @@ pub(super) async fn serve(listener: TcpListener, served: Served, mut stop: signa
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, served: Served, mut stop: signal::Receiver<bool>) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let upstream = Arc::new(Upstream::new(Arc::clone(&served.upstream)));
-    // Most speak HTTP/1; a connection that turns out not to has lost nothing.
-    let Ok(Some(version)) = timeout(IDLE, version(&stream)).await else { return };
-    let early = Arc::clone(&upstream);
-    tokio::spawn(async move { early.prepare(version).await });
-    let service = service_fn(|request: Request<Incoming>| {
-        let (served, upstream) = (&served, &upstream);
-        async move { Ok::<_, Infallible>(pass(request, peer.ip(), served, upstream).await) }
-    });
-    let io = TokioIo::new(stream);
-    // The same for both, but their types have nothing in common.
-    macro_rules! until_the_end {
-        ($connection:expr) => {{
-            let mut connection = pin!($connection);
-            let mut closing = false;
-            loop {
-                tokio::select! {
-                    ended = connection.as_mut() => break ended,
-                    () = upstream.gone(), if !closing => {}
-                    _ = stop.wait_for(|&stop| stop), if !closing => {}
-                }
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }};
-    }
-    let ended = if version == Version::HTTP_2 {
-        let service = service_fn(|request: Request<Incoming>| {
-            let (served, upstream) = (served.clone(), Arc::clone(&upstream));
-            async move { Ok::<_, Infallible>(pass(request, peer.ip(), &served, &upstream).await) }
-        });
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(u32::try_from(BUFFER).unwrap_or(u32::MAX))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .max_send_buf_size(SEND_BUFFER);
-        until_the_end!(builder.serve_connection(io, service))
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .auto_date_header(false)
-            .preserve_header_case(true)
-            .max_headers(HEADERS)
-            .max_buf_size(BUFFER);
-        until_the_end!(builder.serve_connection(io, service))
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection through the inference proxy failed");
-    }
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
 }
 
-/// What a connection begins with: nothing in HTTP/1 begins like the preface of HTTP/2 (RFC 9113, section 3.4). `None` where it ended.
-async fn version(stream: &TcpStream) -> Option<Version> {
-    const PREFACE: &[u8] = b"PRI";
-    let mut first = [0; PREFACE.len()];
+/// One client's connection, and the one to the server that belongs to it. What one side learns from the other closing its connection it
+/// therefore learns through the proxy, too, and nothing is shared between clients.
+async fn converse(client: TcpStream, served: Served, places: &Semaphore) {
+    let Served { watch, upstream, mut stop, held } = served;
+    let follower = Follower::new(watch);
+    if prepare(&client).is_err() {
+        return;
+    }
+    let connected = tokio::select! {
+        _ = stop.wait_for(|&stop| stop) => return,
+        connected = connect(&client, &upstream) => connected,
+    };
+    let server = match connected {
+        Ok(server) => server,
+        Err(None) => return,
+        Err(Some(error)) => {
+            return apologise(client, follower, &upstream, &format!("cannot be reached: {error}")).await;
+        }
+    };
+    let mut relay = Relay::new(client, server, follower, &held);
+    let mut look = interval_at(Instant::now() + IDLE, IDLE);
+    let (mut stopping, mut lingering) = (false, false);
     loop {
-        let count = stream.peek(&mut first).await.ok()?;
-        match first.get(..count)? {
-            [] => return None,
-            PREFACE => return Some(Version::HTTP_2),
-            start if !PREFACE.starts_with(start) => return Some(Version::HTTP_11),
-            _ => sleep(FIRST).await,
-        }
-    }
-}
-
-/// Passes on a request, and its answer.
-async fn pass(request: Request<Incoming>, peer: IpAddr, served: &Served, upstream: &Upstream) -> Response<Passing> {
-    let (mut head, body) = request.into_parts();
-    if head.method == Method::CONNECT {
-        return own(StatusCode::NOT_IMPLEMENTED, "driftglass: there is no tunnel here\n".to_owned());
-    }
-    let watch = Arc::clone(&served.watch.borrow());
-    let asking = watch.asked(&head, &body);
-    let is_grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    keep_on_connection(&mut head.headers);
-    if served.forwarded {
-        forward_for(&mut head.headers, peer);
-    }
-    if head.version == Version::HTTP_2 {
-        complete(&mut head.uri, &head.headers, upstream.address());
-        head.headers.remove(HOST);
-    } else if let Some(path) = head.uri.path_and_query() {
-        head.uri = Uri::from(path.clone());
-    }
-    let body = match &asking {
-        Some(asking) => Passing::request(body, Arc::clone(asking)),
-        None => Passing::Unwatched(body),
-    };
-    match upstream.ask(Request::from_parts(head, body)).await {
-        Ok(response) => {
-            let (mut head, body) = response.into_parts();
-            let closes = head.version != Version::HTTP_2 && says_close(&head.headers);
-            keep_on_connection(&mut head.headers);
-            if closes {
-                // The client's connection ends with the server's, and should know.
-                head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            let body = match asking {
-                Some(asking) => {
-                    let answering = asking.answered(&head, &body);
-                    Passing::answer(body, answering)
+        let pass = poll_fn(|context| match relay.poll(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if stopping && relay.is_idle() => Poll::Ready(true),
+            Poll::Pending if relay.is_answered() && !lingering => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        tokio::select! {
+            biased;
+            ended = pass => if ended { return } else { lingering = true },
+            () = sleep(LINGER), if lingering => return,
+            _ = stop.wait_for(|&stop| stop), if !stopping => stopping = true,
+            _ = look.tick() => {
+                let moved = relay.has_moved();
+                if !moved && relay.is_idle() && places.available_permits() == 0 {
+                    tracing::debug!("a connection on which nothing moved gives way");
+                    return;
                 }
-                None => Passing::Unwatched(body),
-            };
-            Response::from_parts(head, body)
-        }
-        Err(unanswered) => {
-            watch.unanswered(asking.as_deref(), &unanswered);
-            let text = format!("driftglass: the model server at {} {unanswered}\n", upstream.address());
-            if is_grpc { own_grpc(&text) } else { own(StatusCode::BAD_GATEWAY, text) }
+            }
         }
     }
 }
 
-/// Removes what speaks of this connection only.
-fn keep_on_connection(headers: &mut HeaderMap) {
-    let named =
-        headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
-    let named: Vec<HeaderName> = named.filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect();
-    // Nobody may have the length or the host of a message forgotten.
-    for name in named.iter().filter(|name| **name != CONTENT_LENGTH && **name != HOST && **name != TE) {
-        headers.remove(name);
+/// Connects to the server. That it fails is told to a client that asks, after another attempt; `None` where it does not ask.
+async fn connect(client: &TcpStream, upstream: &str) -> Result<TcpStream, Option<io::Error>> {
+    if let Ok(server) = dial(upstream).await {
+        return Ok(server);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    if headers.get(TE).is_some_and(|value| value != "trailers") {
-        headers.remove(TE);
+    match timeout(IDLE, client.readable()).await {
+        Ok(Ok(())) => dial(upstream).await.map_err(Some),
+        Ok(Err(_)) | Err(_) => Err(None),
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|text| text.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+async fn dial(upstream: &str) -> io::Result<TcpStream> {
+    let server = timeout(CONNECT, TcpStream::connect(upstream)).await;
+    let server = server.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    prepare(&server)?;
+    Ok(server)
 }
 
-/// Appends to what proxies before this one have said.
-fn forward_for(headers: &mut HeaderMap, peer: IpAddr) {
-    let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let chain: Vec<_> = before.map(str::to_owned).chain([peer.to_canonical().to_string()]).collect();
-    if let Ok(value) = HeaderValue::try_from(chain.join(", ")) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-}
-
-/// HTTP/2 asks by scheme and authority; a client may have sent a host instead of the latter.
-fn complete(uri: &mut Uri, headers: &HeaderMap, upstream: &str) {
-    if uri.scheme().is_some() && uri.authority().is_some() {
-        return;
-    }
-    let mut parts = std::mem::take(uri).into_parts();
-    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    parts.authority = parts.authority.or(host).or_else(|| Authority::try_from(upstream).ok());
-    parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
-    parts.path_and_query = parts.path_and_query.or_else(|| "/".parse().ok());
-    if let Ok(complete) = Uri::from_parts(parts) {
-        *uri = complete;
-    }
-}
-
-fn own(status: StatusCode, text: String) -> Response<Passing> {
-    let mut response = Response::new(Passing::Own(Full::new(Bytes::from(text))));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-/// A call that ends before it began: trailers only, status 14, unavailable.
-fn own_grpc(text: &str) -> Response<Passing> {
-    let mut response = Response::new(Passing::Own(Full::default()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("14"));
-    // Percent signs and what is beyond ASCII would have to be encoded.
-    let plain: String =
-        text.trim_end().chars().map(|c| if c.is_ascii_graphic() && c != '%' { c } else { ' ' }).collect();
-    if let Ok(message) = HeaderValue::try_from(plain) {
-        headers.insert(HeaderName::from_static("grpc-message"), message);
-    }
-    response
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // A small piece must not wait for the acknowledgement of another.
+    stream.set_nodelay(true)?;
+    let (idle, between, count) = KEEPALIVE;
+    set_socket_keepalive(stream, true)?;
+    set_tcp_keepidle(stream, idle)?;
+    set_tcp_keepintvl(stream, between)?;
+    set_tcp_keepcnt(stream, count)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::proxy::overhear::listener;
 
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    /// Answers each request of few bytes with a nod.
+    async fn nodding() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    while let Ok(1..) = stream.read(&mut [0; 1000]).await {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnod").await.ok();
+                    }
+                });
+            }
+        });
+        address
     }
 
-    #[test]
-    fn what_speaks_of_the_connection_stays_on_it() {
-        let mut passed = headers(&[
-            ("connection", "keep-alive, x-private, content-length"),
-            ("x-private", "1"),
-            ("keep-alive", "timeout=5"),
-            ("transfer-encoding", "chunked"),
-            ("te", "gzip"),
-            ("upgrade", "h2c"),
-            ("content-length", "5"),
-            ("x-other", "2"),
-        ]);
-        keep_on_connection(&mut passed);
-        assert_eq!(passed, headers(&[("content-length", "5"), ("x-other", "2")]));
-        let mut call = headers(&[("te", "trailers"), ("grpc-timeout", "1S")]);
-        keep_on_connection(&mut call);
-        assert_eq!(call.len(), 2);
-        assert!(
-            says_close(&headers(&[("connection", "foo, Close")]))
-                && !says_close(&headers(&[("connection", "keep-alive")]))
-        );
+    async fn ask(stream: &mut TcpStream) -> io::Result<()> {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n").await?;
+        stream.read_exact(&mut [0; 41]).await.map(drop)
     }
 
-    #[test]
-    fn who_asked_is_appended() {
-        let mut passed = headers(&[("x-forwarded-for", "10.0.0.1")]);
-        forward_for(&mut passed, [127, 0, 0, 1].into());
-        assert_eq!(passed.get(FORWARDED_FOR).expect("there"), "10.0.0.1, 127.0.0.1");
-    }
-
-    #[test]
-    fn an_address_is_completed() {
-        let of = |uri: &'static str, headers: &HeaderMap| {
-            let mut uri = Uri::from_static(uri);
-            complete(&mut uri, headers, "h:1");
-            uri.to_string()
-        };
-        assert_eq!(of("/a", &headers(&[("host", "model:8001")])), "http://model:8001/a");
-        assert_eq!(of("/a?b", &HeaderMap::new()), "http://h:1/a?b");
-        assert_eq!(of("http://other:2/a", &HeaderMap::new()), "http://other:2/a");
+    /// Its clock goes on whenever everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_moves_gives_way_where_another_waits() {
+        let (_, watch, _notes) = listener();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (stopping, stop) = signal::channel(false);
+        let upstream = nodding().await.to_string().into();
+        let served =
+            tokio::spawn(serve(listener, Served { watch: watch.subscribe(), upstream, stop, held: Held::default() }));
+        let mut all = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            ask(&mut stream).await.expect("an answer");
+            all.push(stream);
+        }
+        let mut further = TcpStream::connect(address).await.expect("the system takes it");
+        ask(&mut further).await.expect("an answer, once another gave way");
+        stopping.send_replace(true);
+        served.await.expect("no panic");
+        // None of them has anything on its way.
+        all[0].read_exact(&mut [0]).await.expect_err("closed");
     }
 }

@@ -36,6 +36,9 @@ pub(super) struct Bodies {
     pub(super) place: OwnedSemaphorePermit,
 }
 
+/// A note with the bodies of request and answer.
+pub(super) type Overheard = (Note, Vec<u8>, Vec<u8>);
+
 #[derive(Debug)]
 struct Told {
     note: Note,
@@ -105,6 +108,11 @@ impl Teller {
         self.state.heard.load(Ordering::Relaxed)
     }
 
+    /// Somebody listens from now on.
+    pub(super) fn hear(&self) {
+        self.state.heard.store(true, Ordering::Relaxed);
+    }
+
     /// Tells of an inference, without waiting.
     pub(super) fn passed(&self, passed: Passed, bodies: Option<Bodies>) {
         if bodies.is_some() {
@@ -124,6 +132,11 @@ impl Teller {
         }
     }
 
+    /// An inference has passed of which nothing can be told.
+    pub(super) fn miss(&self) {
+        self.state.miss(1);
+    }
+
     /// Tells of something else, without waiting; it is left out where there is no room.
     pub(super) fn mention(&self, note: Note) {
         if self.queue.try_send(Told { note, bodies: None }).is_err() {
@@ -140,6 +153,20 @@ impl Teller {
 }
 
 impl Notes {
+    /// What waits to be told: notes with their bodies, and how many were left out. For those who listen here instead of at the agent.
+    pub(super) fn take(&mut self) -> (Vec<Overheard>, u64) {
+        let gathered = std::mem::take(&mut *self.state.gathered());
+        let mut taken: Vec<_> =
+            gathered.into_iter().map(|passed| (Note::Passed(passed), Vec::new(), Vec::new())).collect();
+        while let Ok(Told { note, bodies }) = self.queue.try_recv() {
+            let (request, answer) = bodies.map_or_else(Default::default, |bodies| {
+                (bodies.request.whole().to_vec(), bodies.answer.whole().to_vec())
+            });
+            taken.push((note, request, answer));
+        }
+        (taken, self.state.missed.swap(0, Ordering::Relaxed))
+    }
+
     /// Writes notes until writing fails.
     pub(super) async fn write(&mut self, to: &mut OwnedWriteHalf) -> io::Error {
         // They are about an agent that is no more.
@@ -188,9 +215,8 @@ impl Notes {
         bytes.extend(framed(&note)?);
         to.write_all(&bytes).await?;
         let Some(Bodies { request, answer, place }) = bodies else { return Ok(()) };
-        for piece in request.into_pieces().chain(answer.into_pieces()) {
-            to.write_all(&piece).await?;
-        }
+        to.write_all(request.whole()).await?;
+        to.write_all(answer.whole()).await?;
         drop(place);
         Ok(())
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use driftglass_protocol::unit::UnixMillis;
 use hyper::Method;
-use hyper::body::{Body, Bytes, Frame};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::http::{request, response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,7 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::kept::Kept;
 use super::note::{Announced, Inferences, Look, Note, Outcome, Passed, Place, Spoken, Watched};
 use super::teller::{Bodies, Teller};
-use super::upstream::Unanswered;
 use crate::sampler::Sampler;
 use crate::source::Moment;
 
@@ -97,6 +95,11 @@ fn compressed(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
+/// Whether a message is one of gRPC, whose outcome is told at its end.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// What watches one proxy's traffic.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -120,8 +123,8 @@ impl Watch {
         }
     }
 
-    /// Looks at a request's header; what is to be noted of the exchange, if it is an inference.
-    pub(super) fn asked(self: &Arc<Self>, head: &request::Parts, body: &impl Body) -> Option<Arc<Asking>> {
+    /// Looks at a request's header, which may announce how many bytes follow; what is to be noted of the exchange, if it is an inference.
+    pub(super) fn asked(self: &Arc<Self>, head: &request::Parts, announced: Option<u64>) -> Option<Exchange> {
         let (index, camera) = match &self.header {
             None => (0, self.cameras.first()?),
             Some(header) => {
@@ -134,25 +137,34 @@ impl Watch {
         // While nobody listens nothing is copied.
         let (copy, otherwise) = if self.teller.is_heard() && lock(&camera.sampler).take(taken) {
             let place = Arc::clone(&self.places).try_acquire_owned().ok();
-            let copy = place
-                .map(|place| Mutex::new(Some(Copy { place, spoken, taken, compressed: compressed(&head.headers) })));
+            let copy = place.map(|place| Copy { place, spoken, taken, compressed: compressed(&head.headers) });
             (copy, Look::Busy)
         } else {
             (None, Look::Skipped)
         };
         let limit = if copy.is_some() { camera.watched.max_body } else { 0 };
-        let mut kept = Kept::new(limit);
-        kept.announce(body.size_hint().exact());
-        Some(Arc::new(Asking { watch: Arc::clone(self), index, limit, kept: Mutex::new(kept), copy, otherwise }))
+        Some(Exchange {
+            watch: Arc::clone(self),
+            index,
+            copy,
+            otherwise,
+            request: Kept::new(limit, announced),
+            answer: Kept::new(limit, None),
+            latency: None,
+            outcome: None,
+            is_answered: false,
+            is_told: false,
+        })
     }
 
-    /// The model server does not answer; `asking` is the inference that found that out, if it was one.
-    pub(super) fn unanswered(&self, asking: Option<&Asking>, why: &Unanswered) {
-        if let Some(asking) = asking {
-            let passed = asking.passed(Outcome::Unreachable, None, asking.otherwise.clone());
-            self.teller.passed(passed, None);
-        }
-        self.teller.mention(Note::Unanswered { place: self.id, why: why.to_string() });
+    /// The model server does not answer.
+    pub(super) fn unanswered(&self, why: String) {
+        self.teller.mention(Note::Unanswered { place: self.id, why });
+    }
+
+    /// What passes on a connection cannot be read, and its inferences are not seen.
+    pub(super) fn unread(&self, why: String) {
+        self.teller.mention(Note::Unread { place: self.id, why });
     }
 }
 
@@ -165,56 +177,116 @@ struct Copy {
     compressed: bool,
 }
 
-/// A request on its way.
+/// An inference on its way. What is dropped without having been told how it ended was cut off.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct Exchange {
     watch: Arc<Watch>,
     index: usize,
-    limit: usize,
-    kept: Mutex<Kept>,
-    copy: Option<Mutex<Option<Copy>>>,
+    copy: Option<Copy>,
     /// What is told where there is no copy.
     otherwise: Look,
+    request: Kept,
+    answer: Kept,
+    latency: Option<Duration>,
+    /// Of gRPC known at the end only.
+    outcome: Option<Outcome>,
+    is_answered: bool,
+    is_told: bool,
 }
 
-impl Asking {
-    /// A piece of the request, if any, and whether it was the last.
-    pub(super) fn saw(&self, frame: Option<&Frame<Bytes>>, ended: bool) {
-        let mut kept = lock(&self.kept);
-        if let Some(piece) = frame.and_then(Frame::data_ref)
-            && self.copy.is_some()
-        {
-            kept.push(piece);
-        }
-        if ended {
-            kept.end((self.watch.now)().elapsed);
+impl Exchange {
+    /// A piece of the request.
+    pub(super) fn request(&mut self, piece: &[u8]) {
+        if self.copy.is_some() {
+            self.request.push(piece);
         }
     }
 
-    fn passed(&self, outcome: Outcome, latency: Option<Duration>, look: Look) -> Passed {
-        Passed { place: self.watch.id, camera: self.index, outcome, latency, look }
+    /// The request is whole.
+    pub(super) fn asked(&mut self) {
+        self.request.end((self.watch.now)().elapsed);
     }
 
-    /// The answer begins.
-    pub(super) fn answered(self: Arc<Self>, head: &response::Parts, body: &impl Body) -> Box<Answering> {
+    /// The answer begins, and may announce how many bytes follow.
+    pub(super) fn answered(&mut self, head: &response::Parts, announced: Option<u64>) {
+        self.is_answered = true;
         let now = (self.watch.now)().elapsed;
         // An answer that came before the request's end was not waited for.
-        let latency = lock(&self.kept).ended().map(|ended| now.saturating_sub(ended));
-        let grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        let mut outcome = (!grpc || !head.status.is_success()).then(|| Outcome::of_status(head.status.as_u16()));
-        if let Some(told) = grpc.then(|| grpc_outcome(&head.headers)).flatten() {
-            outcome = Some(told);
+        self.latency = self.request.ended().map(|ended| now.saturating_sub(ended));
+        self.outcome =
+            (!is_grpc(&head.headers) || !head.status.is_success()).then(|| Outcome::of_status(head.status.as_u16()));
+        self.trailers(&head.headers);
+        self.answer.announce(announced);
+        if let Some(copy) = &mut self.copy {
+            copy.compressed |= compressed(&head.headers);
+            if let Spoken::Http { answer_json, .. } = &mut copy.spoken {
+                *answer_json = json_length(&head.headers);
+            }
         }
-        let mut kept = Kept::new(self.limit);
-        kept.announce(body.size_hint().exact());
-        Box::new(Answering {
-            latency,
-            outcome,
-            answer_json: json_length(&head.headers),
-            compressed: compressed(&head.headers),
-            kept,
-            asking: self,
-        })
+    }
+
+    /// Whether the answer has begun.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// A piece of the answer.
+    pub(super) fn answer(&mut self, piece: &[u8]) {
+        if self.copy.is_some() {
+            self.answer.push(piece);
+        }
+    }
+
+    /// What follows the answer, or stands before it where there is none.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.outcome = grpc_outcome(trailers).or(self.outcome);
+    }
+
+    /// The answer is whole.
+    pub(super) fn ended(mut self) {
+        self.answer.end((self.watch.now)().elapsed);
+        self.tell(self.outcome.unwrap_or(Outcome::Broken));
+    }
+
+    /// The server has gone without an answer.
+    pub(super) fn unanswered(mut self) {
+        self.tell(Outcome::Unreachable);
+    }
+
+    /// What became of it could not be read.
+    pub(super) fn lost(mut self) {
+        self.is_told = true;
+        self.watch.teller.miss();
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        self.is_told = true;
+        let take = |kept: &mut Kept| std::mem::replace(kept, Kept::new(0, None));
+        let (look, bodies) = match self.copy.take() {
+            None => (self.otherwise.clone(), None),
+            // There is nothing to learn from it.
+            Some(_) if outcome == Outcome::Unreachable => (Look::Skipped, None),
+            Some(Copy { place, spoken, taken, compressed }) => {
+                let (request, mut answer) = (take(&mut self.request), take(&mut self.answer));
+                if outcome != Outcome::Ok {
+                    // Nothing but the picture.
+                    answer = Kept::new(0, None);
+                }
+                let exchange =
+                    Announced { spoken, taken, compressed, request: request.length(), answer: answer.length() };
+                (Look::Copied(exchange), Some(Bodies { request, answer, place }))
+            }
+        };
+        let passed = Passed { place: self.watch.id, camera: self.index, outcome, latency: self.latency, look };
+        self.watch.teller.passed(passed, bodies);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell(Outcome::Broken);
+        }
     }
 }
 
@@ -222,67 +294,6 @@ impl Asking {
 fn grpc_outcome(headers: &HeaderMap) -> Option<Outcome> {
     let code = headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()?;
     Some(Outcome::of_grpc(code))
-}
-
-/// An answer on its way; its end is when this is dropped.
-#[derive(Debug)]
-pub(super) struct Answering {
-    asking: Arc<Asking>,
-    latency: Option<Duration>,
-    /// Of gRPC known at the end only.
-    outcome: Option<Outcome>,
-    answer_json: Option<usize>,
-    compressed: bool,
-    kept: Kept,
-}
-
-impl Answering {
-    /// A piece of the answer, if any, and whether it was the last.
-    pub(super) fn saw(&mut self, frame: Option<&Frame<Bytes>>, ended: bool) {
-        if let Some(piece) = frame.and_then(Frame::data_ref)
-            && self.asking.copy.is_some()
-        {
-            self.kept.push(piece);
-        }
-        if let Some(trailers) = frame.and_then(Frame::trailers_ref) {
-            self.outcome = grpc_outcome(trailers).or(self.outcome);
-        }
-        if ended && self.kept.ended().is_none() {
-            self.kept.end((self.asking.watch.now)().elapsed);
-        }
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        let ended = self.kept.ended().is_some();
-        let outcome = self.outcome.filter(|_| ended).unwrap_or(Outcome::Broken);
-        let copy = self.asking.copy.as_ref().and_then(|copy| lock(copy).take());
-        let (look, bodies) = match copy {
-            None => (self.asking.otherwise.clone(), None),
-            Some(Copy { place, mut spoken, taken, compressed }) => {
-                if let Spoken::Http { answer_json, .. } = &mut spoken {
-                    *answer_json = self.answer_json;
-                }
-                let request = std::mem::replace(&mut *lock(&self.asking.kept), Kept::new(0));
-                let mut answer = std::mem::replace(&mut self.kept, Kept::new(0));
-                if outcome != Outcome::Ok {
-                    // There is nothing to learn from it.
-                    answer = Kept::new(0);
-                }
-                let exchange = Announced {
-                    spoken,
-                    taken,
-                    compressed: compressed || self.compressed,
-                    request: request.length(),
-                    answer: answer.length(),
-                };
-                (Look::Copied(exchange), Some(Bodies { request, answer, place }))
-            }
-        };
-        let passed = self.asking.passed(outcome, self.latency, look);
-        self.asking.watch.teller.passed(passed, bodies);
-    }
 }
 
 #[cfg(test)]

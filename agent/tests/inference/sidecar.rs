@@ -177,10 +177,19 @@ where
     })
 }
 
-/// Accepts connections and lets each run to its end.
-async fn each_connection<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+/// A server of whatever, connection by connection.
+pub(crate) async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
-    F: Future<Output = hyper::Result<()>> + Send + 'static,
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    each_connection(serve).await
+}
+
+/// Accepts connections and lets each run to its end.
+async fn each_connection<F, E>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

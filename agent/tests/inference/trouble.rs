@@ -9,23 +9,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use crate::sidecar::{PATIENCE, Sidecar, exchange, free, full, post, seen, server, whole};
+use crate::sidecar::{PATIENCE, Sidecar, exchange, free, full, post, raw, seen, server, whole};
 
 /// Answers every connection with these bytes and closes it.
 async fn blurting(answer: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut buffer = [0; 65536];
-                if let Ok(1..) = stream.read(&mut buffer).await {
-                    stream.write_all(answer).await.ok();
-                }
-            });
+    raw(async |mut stream| {
+        let mut buffer = [0; 65536];
+        if stream.read(&mut buffer).await? > 0 {
+            stream.write_all(answer).await?;
         }
-    });
-    address
+        Ok(())
+    })
+    .await
 }
 
 fn infer() -> Vec<u8> {
@@ -78,18 +73,90 @@ async fn an_answer_that_is_cut_off_is_cut_off_for_the_client_too() {
     assert!(answer.contains("only") && !answer.contains("\r\n0\r\n"), "it must not look complete: {answer}");
     sidecar.shows("outcome=\"broken\"} 1").await;
     sidecar.end().await;
-    let sidecar = Sidecar::before(blurting(b"").await, "").await;
-    let answer = text(&exchange(sidecar.address, &infer()).await);
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("without an answer"), "{answer}");
-    sidecar.end().await;
-    let sidecar = Sidecar::before(blurting(b"this is no HTTP\r\n\r\n").await, "").await;
-    let answer = text(&exchange(sidecar.address, &infer()).await);
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let upstream = blurting(b"").await;
+    let sidecar = Sidecar::before(upstream, "").await;
+    assert_eq!(exchange(sidecar.address, &infer()).await, exchange(upstream, &infer()).await);
+    sidecar.shows("outcome=\"unreachable\"} 1").await;
+    let Health::Failed { reason: "upstream", message, .. } = sidecar.health() else { panic!("{:?}", sidecar.health()) };
+    assert!(message.contains("without an answer"), "{message}");
     sidecar.end().await;
 }
 
 #[tokio::test]
-async fn a_giant_header_is_refused_and_disturbs_nobody() {
+async fn a_connection_that_breaks_breaks_on_both_sides() {
+    let resetting = raw(async |mut stream| {
+        let mut buffer = [0; 65536];
+        if stream.read(&mut buffer).await? > 0 {
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nthe length is not told").await?;
+            sleep(Duration::from_millis(100)).await;
+            stream.set_zero_linger()?;
+        }
+        Ok(())
+    })
+    .await;
+    let sidecar = Sidecar::before(resetting, "").await;
+    for address in [resetting, sidecar.address] {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(&infer()).await.expect("sent");
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end");
+        assert_eq!(read.expect_err("no end in order").kind(), std::io::ErrorKind::ConnectionReset);
+        assert!(answer.ends_with(b"not told"), "{}", text(&answer));
+    }
+    sidecar.shows("outcome=\"broken\"} 1").await;
+    sidecar.end().await;
+    let (ends, mut ended) = tokio::sync::mpsc::channel(8);
+    let waiting = raw(move |mut stream| {
+        let ends = ends.clone();
+        async move {
+            let mut buffer = [0; 65536];
+            while stream
+                .read(&mut buffer)
+                .await
+                .map_err(|error| ends.try_send(error.kind()))
+                .is_ok_and(|count| count > 0)
+            {}
+            Ok(())
+        }
+    })
+    .await;
+    let sidecar = Sidecar::before(waiting, "").await;
+    let mut stream = TcpStream::connect(sidecar.address).await.expect("a connection");
+    stream.write_all(&infer()).await.expect("sent");
+    sleep(Duration::from_millis(100)).await;
+    stream.set_zero_linger().expect("set");
+    drop(stream);
+    let end = timeout(PATIENCE, ended.recv()).await.expect("in time");
+    assert_eq!(end, Some(std::io::ErrorKind::ConnectionReset));
+    sidecar.shows("outcome=\"broken\"} 1").await;
+    sidecar.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_passes_both_ways_and_that_it_is_not_seen_is_said() {
+    let echo = raw(async |mut stream| {
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await.map(drop)
+    })
+    .await;
+    let sidecar = Sidecar::before(echo, "").await;
+    // As TLS begins.
+    let hello: Vec<u8> = [0x16, 3, 1, 2, 0].into_iter().chain((0..=255).cycle().take(700_000)).collect();
+    let mut stream = TcpStream::connect(sidecar.address).await.expect("a connection");
+    let (mut from, mut to) = stream.split();
+    let mut back = vec![0; hello.len()];
+    let (sent, received) = tokio::join!(to.write_all(&hello), from.read_exact(&mut back));
+    sent.expect("sent");
+    received.expect("received");
+    assert!(back == hello);
+    let Health::Failed { reason: "unread", message, .. } = sidecar.health() else { panic!("{:?}", sidecar.health()) };
+    assert!(message.contains("is not HTTP") && message.contains(&sidecar.address.to_string()), "{message}");
+    drop(stream);
+    sidecar.end().await;
+}
+
+#[tokio::test]
+async fn a_giant_header_is_for_the_server_to_refuse_and_disturbs_nobody() {
     let upstream = server(async |_| Response::new(full("fine"))).await;
     let sidecar = Sidecar::before(upstream, "").await;
     let giant = format!("GET / HTTP/1.1\r\nHost: m\r\nX-Giant: {}\r\n\r\n", "x".repeat(1 << 20));
@@ -100,7 +167,7 @@ async fn a_giant_header_is_refused_and_disturbs_nobody() {
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end").ok();
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", text(&answer));
     let many = format!("GET / HTTP/1.1\r\nHost: m\r\n{}\r\n", "X-A: b\r\n".repeat(1000));
-    assert!(exchange(sidecar.address, many.as_bytes()).await.starts_with(b"HTTP/1.1 431 "));
+    assert_eq!(exchange(sidecar.address, many.as_bytes()).await, exchange(upstream, many.as_bytes()).await);
     let fine = exchange(sidecar.address, b"GET / HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n").await;
     assert!(fine.ends_with(b"fine"));
     sidecar.end().await;
@@ -161,6 +228,7 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
     stream.write_all(&infer()).await.expect("sent");
     sleep(Duration::from_millis(200)).await;
     drop(stream);
+    sidecar.shows("outcome=\"broken\"} 1").await;
     // If the request were still waited for, the sidecar would take its whole time to stop.
     let began = tokio::time::Instant::now();
     sleep(Duration::from_millis(200)).await;

@@ -109,7 +109,7 @@ macro_rules! doors {
         }
     };
 }
-doors!(frame payload segment picture camera_state identity agent_configuration aggregator_configuration);
+doors!(frame payload segment picture camera_state identity inference agent_configuration aggregator_configuration);
 
 #[test]
 fn a_mutation_is_the_same_every_time_and_no_two_are_alike_for_long() {

@@ -138,7 +138,6 @@ impl Proxy {
             id: 0,
             listen,
             upstream: self.config.upstream.clone(),
-            forwarded: self.config.forwarded,
             camera_header: self.config.camera_header.clone(),
             cameras: self.watched.clone(),
         };

@@ -123,6 +123,13 @@ pub(super) fn observe(notes: UnixStream, shared: Arc<Shared>) {
                     cameras.iter().for_each(|camera| camera.feed.failed(&failure));
                 }
             }
+            Ok(Note::Unread { place, why }) => {
+                if let Some(Place { listen, cameras, .. }) = lock(&shared.places).iter().find(|known| known.id == place)
+                {
+                    let failure = Failure::Unread(format!("a connection through {listen} {why}"));
+                    cameras.iter().for_each(|camera| camera.feed.failed(&failure));
+                }
+            }
             Ok(Note::Missed(inferences)) => shared.figures.missed(inferences),
             // Whoever no longer waits has given up.
             Ok(Note::Served(place, result)) => {

@@ -224,7 +224,6 @@ mod tests {
         InferenceConfig {
             listen: ([127, 0, 0, 1], 1).into(),
             upstream: "h:1".into(),
-            forwarded: false,
             camera_header: None,
             outcomes: None,
             api,
