@@ -15,6 +15,8 @@ pub mod health;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]
+mod moment;
+#[cfg(feature = "host")]
 pub mod pipeline;
 pub mod prediction;
 #[cfg(feature = "host")]
@@ -25,6 +27,8 @@ mod proxy;
 pub mod pushed;
 pub mod ring;
 pub mod sampler;
+#[cfg(feature = "host")]
+mod sign;
 #[cfg(feature = "host")]
 pub mod source;
 #[cfg(feature = "host")]

@@ -24,9 +24,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{interval, sleep, timeout};
 
 use super::clock;
-use super::service::{Sign, tell};
 use crate::config::{Config, SourceKind};
 use crate::proxy::{Handle, Proxies};
+use crate::sign::{Sign, tell};
 use crate::uplink::backoff::Backoff;
 
 /// An agent that makes no progress for so long is killed.

@@ -15,7 +15,7 @@ pub mod predictions;
 pub mod reload;
 pub mod replay;
 pub mod run;
-pub(crate) mod service;
+mod service;
 mod steward;
 mod web;
 mod worker;

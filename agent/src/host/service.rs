@@ -1,46 +1,13 @@
-//! The service manager: ready, reloading, alive, stopping; each says what is really so.
-//!
-//! An agent that was started by the process of the inference proxies tells that process, which tells the service manager what concerns
-//! both.
+//! Who is told how the agent is. One that was started by the process of the inference proxies tells that process, which tells the service
+//! manager what concerns both.
 
 #[cfg(feature = "inference")]
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
-use serde::{Deserialize, Serialize};
-
+use crate::sign::{Sign, tell};
 #[cfg(feature = "inference")]
 use crate::source::inference::Link;
-
-/// What the service manager is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Sign {
-    /// It runs, or has read its configuration again.
-    Ready,
-    /// It reads its configuration again.
-    Reloading,
-    /// It makes progress.
-    Alive,
-    /// It stops.
-    Stopping,
-}
-
-/// Tells the service manager, where there is one.
-pub(super) fn tell(sign: Sign) {
-    let told = match sign {
-        Sign::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        Sign::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
-        Sign::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
-        // Since when, it wants to know in the same message.
-        Sign::Reloading => {
-            NotifyState::monotonic_usec_now().and_then(|since| sd_notify::notify(&[NotifyState::Reloading, since]))
-        }
-    };
-    if let Err(error) = told {
-        tracing::debug!(%error, ?sign, "the service manager could not be told");
-    }
-}
 
 /// Who is told how the agent is.
 #[derive(Clone, Debug)]

@@ -40,8 +40,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::time::{interval, timeout};
 
-use crate::host::service::Sign;
-use crate::source::Moment;
+use crate::moment::Moment;
+use crate::sign::Sign;
 use note::{Note, Order, Place, checked, parse};
 pub use overhear::overhear;
 use relay::Held;

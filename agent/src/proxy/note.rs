@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::host::service::Sign;
+use crate::sign::Sign;
 use crate::window::FrameRate;
 
 /// Most bytes of a message: names of models are what makes it long.

@@ -8,7 +8,7 @@ use super::follow::Follower;
 use super::note::{Inferences, Note, Place, Watched};
 use super::teller::{Notes, Overheard, notes};
 use super::watch::Watch;
-use crate::source::Moment;
+use crate::moment::Moment;
 
 /// One who follows with a camera `c` for whatever model, and what there is to be heard of it.
 pub(super) fn listener() -> (Follower, signal::Sender<Arc<Watch>>, Notes) {

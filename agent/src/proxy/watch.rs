@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::kept::Kept;
 use super::note::{Announced, Inferences, Look, Note, Outcome, Passed, Place, Spoken, Watched};
 use super::teller::{Bodies, Teller};
+use crate::moment::Moment;
 use crate::sampler::Sampler;
-use crate::source::Moment;
 
 /// Exchanges of a proxy that are copied or on their way to the agent at a time; further ones pass unseen.
 const PLACES: usize = 4;

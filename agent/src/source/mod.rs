@@ -32,8 +32,6 @@ pub(crate) mod status;
 #[cfg(feature = "v4l2")]
 mod v4l2;
 
-use std::time::Duration;
-
 use driftglass_protocol::unit::UnixMillis;
 use thiserror::Error;
 
@@ -48,14 +46,7 @@ pub use multipart::Malformed;
 pub use running::Running;
 pub use status::{Failure, Health, Status};
 
-/// The instant of a look at a source: the wall clock, and a clock that never jumps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
-    /// Wall clock.
-    pub wall: UnixMillis,
-    /// Time since the agent started, monotonic.
-    pub elapsed: Duration,
-}
+pub use crate::moment::Moment;
 
 /// Why a candidate is not a readable picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -16,9 +16,9 @@ use tokio::time::timeout;
 
 use super::figures::Figures;
 use super::observer::{self, Camera, Shared, lock, wait};
-use crate::host::service::Sign;
 use crate::proxy::note::{Order, Place, framed};
 use crate::proxy::{DRAIN, Proxies};
+use crate::sign::Sign;
 use crate::source::Moment;
 
 /// Time for an order to be carried out. The proxy that gives way may still have answers on their way.
