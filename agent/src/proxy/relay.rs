@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::follow::Follower;
@@ -118,7 +118,7 @@ impl Flow {
     /// Passes on what there is. Ready when it has ended, and not to be asked again then.
     fn poll(
         &mut self,
-        from: &TcpStream,
+        from: &mut TcpStream,
         to: &mut TcpStream,
         context: &mut Context<'_>,
         mut show: impl FnMut(Option<&[u8]>),
@@ -136,26 +136,29 @@ impl Flow {
                 Some(Err(error)) => return Poll::Ready(End::From(error)),
                 None => {}
             }
-            if let Err(error) = ready!(from.poll_read_ready(context)) {
-                self.ended = Some(Err(error));
-                continue;
-            }
             let most = self.rest.held.piece();
-            BUFFER.with_borrow_mut(|buffer| match from.try_read(buffer.get_mut(..most).unwrap_or_default()) {
-                Ok(0) => {
-                    self.ended = Some(Ok(()));
-                    show(None);
-                }
-                Ok(count) => {
-                    let piece = buffer.get(..count).unwrap_or_default();
+            let count = BUFFER.with_borrow_mut(|buffer| {
+                let mut room = ReadBuf::new(buffer.get_mut(..most).unwrap_or_default());
+                let read = ready!(Pin::new(&mut *from).poll_read(context, &mut room));
+                let piece = room.filled();
+                if read.is_err() || piece.is_empty() {
+                    if read.is_ok() {
+                        show(None);
+                    }
+                    self.ended = Some(read);
+                } else {
                     // What is not taken is tried again, and an error is seen, when it is flushed.
                     let taken = to.try_write(piece).unwrap_or_default();
                     self.rest.keep(piece.get(taken..).unwrap_or_default());
                     show(Some(piece));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => self.ended = Some(Err(error)),
+                Poll::Ready(piece.len())
             });
+            if ready!(count) == most {
+                // There is more, and others are waiting.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 }
