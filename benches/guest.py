@@ -8,6 +8,9 @@ set (VmHWM); growth is the resident set after a quarter of the frames against th
 """
 
 import argparse
+import base64
+import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -41,7 +44,7 @@ class Camera:
         self.part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(picture), picture)
         self.rate, self.sent, self.ended = rate, 0, False
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:%d/" % self.listener.getsockname()[1]
+        self.source = 'kind = "mjpeg", url = "http://127.0.0.1:%d/"' % self.listener.getsockname()[1]
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
@@ -62,14 +65,58 @@ class Camera:
                 stream.close()
 
 
+class Model:
+    """A model server, and a client that asks it about one picture through the agent, at a rate."""
+
+    def __init__(self, rate):
+        picture = base64.b64encode(FRAME.read_bytes()).decode()
+        tensor = {"name": "i", "shape": [1], "datatype": "BYTES", "parameters": {"content_type": "base64"}, "data": [picture]}
+        self.question, self.rate, self.sent, self.ended = json.dumps({"inputs": [tensor]}), rate, 0, False
+        answer = b'{"outputs": [{"name": "p", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]}'
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(200)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.listen = "127.0.0.1:%d" % free.getsockname()[1]
+        self.source = f'kind = "inference", listen = "{self.listen}", upstream = "127.0.0.1:{self.server.server_port}"'
+        threading.Thread(target=self.ask, daemon=True).start()
+
+    def ask(self):
+        due = time.monotonic()
+        while not self.ended:
+            connection = http.client.HTTPConnection(self.listen, timeout=10)
+            try:
+                while not self.ended:
+                    connection.request("POST", "/v2/models/m/infer", self.question)
+                    self.sent += len(connection.getresponse().read()) > 0
+                    due += 1 / self.rate
+                    time.sleep(max(0, due - time.monotonic()))
+            except OSError:
+                time.sleep(0.1)  # The agent is not there yet, or went.
+            finally:
+                connection.close()
+
+
 class Agent:
     """An enrolled agent that watches these cameras."""
 
     def __init__(self, bench, cameras):
         self.cameras = cameras
         text = bench.settings + "".join(
-            f'[[camera]]\nname = "c{number}"\nsource = {{ kind = "mjpeg", url = "{camera.url}" }}\n'
-            for number, camera in enumerate(cameras)
+            f'[[camera]]\nname = "c{number}"\nsource = {{ {camera.source} }}\n' for number, camera in enumerate(cameras)
         )
         bench.config.write_text(text)
         self.process = subprocess.Popen(
@@ -77,8 +124,13 @@ class Agent:
         )
         until("frames", lambda: all(camera.sent > 1 for camera in cameras))
 
-    def memory(self, field):
-        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+    def child(self):
+        """The agent beneath the process that passes inferences on."""
+        pid = self.process.pid
+        return int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+    def memory(self, field, pid=None):
+        for line in pathlib.Path(f"/proc/{pid or self.process.pid}/status").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1]) * 1024
         raise KeyError(field)
@@ -136,6 +188,13 @@ def measure(bench, seconds, frames, rate, picture):
         what = f"{cameras} camera{'s' if cameras > 1 else ''} of 1080p, 5 frames/s, {seconds} s: peak of resident memory"
         line(what, agent.memory("VmHWM") / MEGABYTE, "MB", limit, good)
         agent.stop()
+
+    agent = Agent(bench, [Model(5)])
+    time.sleep(seconds)
+    what = f"1 model server, asked 5 times a second about 1080p, {seconds} s: peak of resident memory of the"
+    line(f"{what} process that passes inferences on", agent.memory("VmHWM") / MEGABYTE, "MB", 8, good)
+    line(f"{what} agent beneath it", agent.memory("VmHWM", agent.child()) / MEGABYTE, "MB", 14, good)
+    agent.stop()
 
     camera = Camera(1)
     agent = Agent(bench, [camera])

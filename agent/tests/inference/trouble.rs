@@ -150,7 +150,7 @@ async fn what_is_no_http_passes_both_ways_and_that_it_is_not_seen_is_said() {
     received.expect("received");
     assert!(back == hello);
     let Health::Failed { reason: "unread", message, .. } = sidecar.health() else { panic!("{:?}", sidecar.health()) };
-    assert!(message.contains("is not HTTP") && message.contains(&sidecar.address.to_string()), "{message}");
+    assert!(message.contains("is TLS") && message.contains(&sidecar.address.to_string()), "{message}");
     drop(stream);
     sidecar.end().await;
 }

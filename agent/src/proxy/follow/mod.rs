@@ -24,7 +24,9 @@ use hpack::Unpackable;
 /// Why a connection is not followed any further.
 #[derive(Debug, Error)]
 enum Lost {
-    /// Neither of the two protocols; TLS begins like that.
+    #[error("is TLS, in which nothing can be seen")]
+    Tls,
+    /// Neither of the two protocols.
     #[error("is not HTTP: {0}")]
     Syntax(#[from] httparse::Error),
     #[error("has a head of more than 32 KiB")]
@@ -76,6 +78,10 @@ impl Follower {
         let mut bytes = bytes;
         if let Protocol::Unknown(before) = &mut self.protocol {
             before.extend_from_slice(bytes);
+            // A record with a handshake (RFC 8446, section 5.1).
+            if before.first() == Some(&0x16) {
+                return self.check(Err(Lost::Tls));
+            }
             // Nothing in HTTP/1 begins like the preface of HTTP/2 (RFC 9113, section 3.4).
             if before.len() < 3 && PREFACE.starts_with(before) {
                 return;

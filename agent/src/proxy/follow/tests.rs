@@ -155,7 +155,8 @@ mod one {
     fn what_cannot_be_followed_is_said_and_what_was_on_its_way_counted() {
         let (none, odd) = ("", "HTTP/1.1 20 OK\r\n\r\n");
         for (asked, answered, why, counted) in [
-            ("\u{16}\u{3}\u{1} TLS\r\n\r\n".to_owned(), none, "is not HTTP", 0),
+            ("\u{16}\u{3}\u{1} hello\r\n\r\n".to_owned(), none, "is TLS", 0),
+            ("\u{5}\u{1}\u{0}\r\n\r\n".to_owned(), none, "is not HTTP", 0),
             ("PRIVATE".into(), none, "frames", 0),
             (post("Content-Length: five\r\n", ""), none, "length", 0),
             (post("Content-Length: 5\r\nContent-Length: 6\r\n", ""), none, "length", 0),
