@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Server, sidecar and client are threads of this process with connections of their own over loopback; the server answers at once. Fails
-//! where the median with the sidecar is beyond the one without by more than the limit. For bodies of more than a megabyte there is none:
-//! that many bytes take longer than that over one more connection, whoever passes them on.
+//! where the median with the sidecar is beyond the one without by more than the limit. For bodies of more than a megabyte there is none,
+//! because that many bytes take longer over one more connection, whoever passes them on: beside each stands a relay that only copies.
 #![expect(clippy::print_stdout, reason = "a program for a terminal")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -38,6 +38,8 @@ const TURNS: usize = 2000;
 /// What the sidecar may add at the median, to bodies of at most so many bytes.
 const LIMIT: Duration = Duration::from_micros(200);
 const LIMITED: usize = 1_000_000;
+/// Most bytes that the relay beside it copies at a time.
+const PIECE: usize = 256 * 1024;
 const ANSWER: &str =
     r#"{"model_name":"m","outputs":[{"name":"p","shape":[1,2],"datatype":"FP32","data":[0.25,0.75]}]}"#;
 const JSON_PATH: &str = "/v2/models/m/infer";
@@ -223,6 +225,28 @@ fn sidecar(upstream: SocketAddr, settings: &str) -> Result<SocketAddr, Fault> {
     Ok(listen)
 }
 
+/// Begins what a hop costs at least: a relay of the runtime's own that copies and looks at nothing.
+fn bare(upstream: SocketAddr) -> Result<SocketAddr, Fault> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let listen = listener.local_addr()?;
+    std::thread::spawn(move || {
+        let Ok(runtime) = runtime() else { return };
+        runtime.block_on(async {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(upstream).await?;
+                    client.set_nodelay(true)?;
+                    server.set_nodelay(true)?;
+                    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, PIECE, PIECE).await
+                });
+            }
+        });
+    });
+    Ok(listen)
+}
+
 fn main() -> Result<(), Fault> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -237,12 +261,13 @@ fn main() -> Result<(), Fault> {
     });
     let sampled = sidecar(upstream, ", fps = 1")?;
     let every = sidecar(upstream, "")?;
+    let bare = bare(upstream)?;
     let picture = std::fs::read(std::env::args().nth(1).ok_or("usage: inference_latency PICTURE")?)?;
     let runtime = runtime()?;
     let mut within = true;
     for inference in inferences(&picture)? {
         let mut ways = Vec::new();
-        for address in [upstream, sampled, every] {
+        for address in [upstream, bare, sampled, every] {
             ways.push((runtime.block_on(Client::connect(address, inference.version))?, Vec::new()));
         }
         for turn in 0..TURNS + TURNS / 5 {
@@ -255,20 +280,23 @@ fn main() -> Result<(), Fault> {
         }
         let mut medians = ways.iter_mut().map(|(_, times)| median(times));
         let direct = medians.next().unwrap_or_default();
+        let hop = medians.next().unwrap_or_default().saturating_sub(direct);
         for (with, looking) in medians.zip(["looking once a second", "looking at every one"]) {
             let added = with.saturating_sub(direct);
             let limit = if inference.body.len() <= LIMITED {
                 within &= added <= LIMIT;
                 format!("limit {} µs, ratio {:.2}", LIMIT.as_micros(), added.as_secs_f64() / LIMIT.as_secs_f64())
             } else {
-                format!("no limit, {:.2} of the time without", added.as_secs_f64() / direct.as_secs_f64())
+                "no limit".to_owned()
             };
+            let times = added.as_secs_f64() / hop.as_secs_f64();
             println!(
-                "{}: median {} µs without the sidecar, {} µs with it, {looking}: {} µs more; {limit}",
+                "{}: median {} µs without the sidecar, {} µs with it, {looking}: {} µs more; {limit}; a bare relay {} µs, ratio {times:.2}",
                 inference.what,
                 direct.as_micros(),
                 with.as_micros(),
                 added.as_micros(),
+                hop.as_micros(),
             );
         }
     }

@@ -19,7 +19,7 @@ use crate::proxy::watch::{Exchange, Watch, is_grpc};
 /// Most bytes of a header as it is sent.
 const HEADER: usize = 32 * 1024;
 /// Streams that are followed at a time.
-const OPEN: usize = 1024;
+const OPEN: usize = 256;
 
 /// A stream that has not ended, and what is noted of it.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! Follows what passes on a connection, to know of each inference what was asked, what was answered and when.
 //!
 //! Nothing that passes depends on it: bytes have gone on before they are shown here, in pieces as they came. What cannot be followed
-//! passes unseen, from there to the end of its connection, and that is said.
+//! passes unseen, from there to the end of its connection, and that is said. Only a panic would reach further, for it ends the process:
+//! therefore this is a door of its own for the fuzzer (`overhear`), and takes no more apart than must be known here.
 //!
 //! Must hold: per connection memory is bounded ([`http1`], [`http2`]); whatever the bytes are and however they are cut, nothing panics,
 //! and each inference that was seen to begin is told of once.
